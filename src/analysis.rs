@@ -1,0 +1,557 @@
+//! Records to arms and differences. Pure: the same records give the same answers, bit for bit.
+//!
+//! Each round gives one value per arm and metric; only these enter the statistics. A slice is not a replicate: slices of
+//! one launch share its luck, and treating them as independent gives up to 19 % false alarms at a nominal 5.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::generator::{Validity, Verdict, decode};
+use crate::metric::Metric;
+use crate::record::{LaneRecord, Records, SliceRecord};
+use crate::scenario::{Arm, Role};
+use crate::service::ORDERS_TOTAL;
+use crate::sink::TreeReport;
+use crate::stats::{Interval, Paired, sign_flip_p};
+use crate::telemetry::{Exports, ServiceSpans};
+
+/// Confidence of every interval.
+pub const CONFIDENCE: f64 = 0.95;
+/// Power at which the detectable effect is stated.
+const POWER: f64 = 0.8;
+/// Share of rounds that may be void before the run as a whole says nothing.
+pub const VOID_INVALID: f64 = 0.1;
+/// Requests in a round below which its 99.9th percentile rests on fewer than 20 of them.
+const P999_REQUESTS: u64 = 20_000;
+/// With fewer rounds the sign-flip test cannot reach p < 0.05 whatever the data, so it has no say.
+const SIGN_FLIP_ROUNDS: usize = 6;
+
+/// What the records of a run say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Analysis {
+    /// Whether the run as a whole can be trusted. No delta is given of an invalid one.
+    pub validity: Validity,
+    /// Rounds in which every arm played all its slices, and those of them that were void.
+    pub rounds: Rounds,
+    /// What each arm measured, over its valid rounds.
+    pub arms: Vec<ArmSummary>,
+    /// Each arm against the baseline.
+    pub deltas: Vec<Delta>,
+}
+
+/// The rounds of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Rounds {
+    /// As the plan has it.
+    pub planned: u32,
+    /// In which every arm played all its slices.
+    pub complete: u32,
+    /// Of these, void: a slice was invalid, and the round counts for no arm.
+    pub void: Vec<u32>,
+}
+
+/// What one arm measured: means over its valid rounds of the value of each round.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ArmSummary {
+    /// Its name.
+    pub name: String,
+    /// The mode it ran.
+    pub mode: String,
+    /// What it is for.
+    pub role: Role,
+    /// Requests completed.
+    pub requests: u64,
+    /// CPU time of service and telemetry per completed request.
+    pub cpu_us_per_request: CpuPerRequest,
+    /// From the intended send time to the last byte.
+    pub response_us: ResponseUs,
+    /// Allocations per completed request; null where they are not counted.
+    pub allocations_per_request: Option<f64>,
+    /// Resident memory at the end of the round.
+    pub rss_bytes: Option<f64>,
+    /// The 95 % interval of each value above, by metric; those of fewer than two rounds have none.
+    pub intervals: BTreeMap<Metric, Interval>,
+    /// Where the telemetry went.
+    pub telemetry: TelemetrySummary,
+    /// What the generator and the lanes had to say.
+    pub validity: Validity,
+    /// Why values above are null.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reasons: BTreeMap<Metric, String>,
+}
+
+/// CPU time per completed request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct CpuPerRequest {
+    /// `request` and `exporter` together.
+    pub total: Option<f64>,
+    /// On the threads that answer requests.
+    pub request: Option<f64>,
+    /// On the threads that take telemetry out; periodic work normalised to its true period.
+    pub exporter: Option<f64>,
+}
+
+/// Response times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ResponseUs {
+    /// Median.
+    pub p50: Option<f64>,
+    /// 90th percentile.
+    pub p90: Option<f64>,
+    /// 99th percentile.
+    pub p99: Option<f64>,
+    /// 99.9th percentile; null below 20 000 requests per round.
+    pub p999: Option<f64>,
+}
+
+/// Where the telemetry of an arm's lanes went.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct TelemetrySummary {
+    /// The ledger of spans; null in modes that make none.
+    pub spans: Option<SpanLedger>,
+    /// How the trace trees looked; null in modes that make none, and where telemetry went to another collector.
+    pub trees: Option<TreeReport>,
+    /// The ledger of metrics; null in modes that record none.
+    pub metrics: Option<MetricLedger>,
+    /// Bytes the sink read, headers and framing included; null where nothing went to it.
+    pub wire_bytes: Option<u64>,
+    /// Exports of spans; null in modes that make none. Quantiles are the worst of any lane.
+    pub exports: Option<Exports>,
+    /// Exports of metrics; likewise.
+    pub metric_exports: Option<Exports>,
+    /// Why values above are null.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What the SDK had to say.
+    pub diagnostics: Vec<String>,
+}
+
+/// Where spans went: ended = received + dropped + failed + rejected + unaccounted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct SpanLedger {
+    /// Ended in the service.
+    pub ended: u64,
+    /// Distinct spans at the sink; null where they went to another collector.
+    pub received: Option<u64>,
+    /// Dropped because the queue was full, by the SDK's own count.
+    pub dropped: u64,
+    /// In batches whose export failed.
+    pub failed: u64,
+    /// Refused by the collector.
+    pub rejected: u64,
+    /// What is left over; must be 0. Null where `received` is.
+    pub unaccounted: Option<i64>,
+    /// Received more than once.
+    pub duplicated: Option<u64>,
+}
+
+/// Where metrics went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct MetricLedger {
+    /// Data points the sink received; null in modes that are scraped, and where they went to another collector.
+    pub points_received: Option<u64>,
+    /// Orders by the counter, as last received or scraped.
+    pub requests_counted: Option<u64>,
+    /// Orders answered, warm-up included.
+    pub requests_completed: u64,
+    /// Orders sent of which the answer is not known, so that the counter may or may not have them.
+    pub requests_uncertain: u64,
+}
+
+impl MetricLedger {
+    /// Whether the counter says what was answered; `None` where the counter is not known.
+    pub fn agrees(&self) -> Option<bool> {
+        let range = self.requests_completed..=self.requests_completed + self.requests_uncertain;
+        self.requests_counted.map(|counted| range.contains(&counted))
+    }
+}
+
+/// An arm against the baseline, by one metric.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Delta {
+    /// What is compared.
+    pub metric: Metric,
+    /// The arm.
+    pub arm: String,
+    /// The baseline's mean over the rounds.
+    pub baseline: Option<f64>,
+    /// Mean of the differences, in the metric's unit.
+    pub absolute: Option<Interval>,
+    /// Ratio to the baseline less one, from the mean of the log-ratios.
+    pub relative: Option<Interval>,
+    /// Confidence of the intervals.
+    pub confidence: f64,
+    /// Rounds compared.
+    pub rounds: u32,
+    /// The smallest true difference that this many rounds of this noise detect with 80 % power, in the metric's unit.
+    pub mde_absolute: Option<f64>,
+    /// The same relative to the baseline.
+    pub mde_relative: Option<f64>,
+    /// Two-sided p of the sign-flip test, the cross-check of the interval.
+    pub sign_flip_p: Option<f64>,
+    /// Whether there is a difference: the interval excludes zero, and the cross-check does not object.
+    pub resolved: bool,
+    /// Why values above are null.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Analyses a run.
+pub fn analyse(records: &Records) -> Analysis {
+    let scenario = &records.header.scenario;
+    let (rounds, mut validity) = sort_rounds(records);
+    let valid: Vec<u32> = complete_rounds(records).into_iter().filter(|round| !rounds.void.contains(round)).collect();
+    let values = RoundValues::of(records, &valid);
+    let arms = scenario.arms.iter().map(|arm| summarise(arm, records, &values, &valid)).collect();
+    let baseline = scenario.arms.iter().find(|arm| arm.role == Role::Baseline);
+    let deltas = match baseline {
+        Some(baseline) if validity.verdict != Verdict::Invalid => scenario
+            .arms
+            .iter()
+            .filter(|arm| arm.role != Role::Baseline)
+            .flat_map(|arm| Metric::ALL.map(|metric| compare(metric, &arm.name, &baseline.name, &values)))
+            .collect(),
+        _ => Vec::new(),
+    };
+    if valid.is_empty() && validity.verdict != Verdict::Invalid {
+        validity.find(Verdict::Invalid, "no round was played to its end".into());
+    }
+    Analysis { validity, rounds, arms, deltas }
+}
+
+/// Rounds in which every slice of the plan was played and every lane reported.
+fn complete_rounds(records: &Records) -> Vec<u32> {
+    let plan = &records.header.plan;
+    (0..plan.rounds)
+        .filter(|round| {
+            let played = records.slices.iter().filter(|slice| slice.round == *round).count();
+            let ended = records.lanes.iter().filter(|lane| lane.round == *round).count();
+            let planned = plan.order.get(*round as usize).map_or(0, Vec::len);
+            planned > 0 && played == planned && ended == records.header.scenario.arms.len()
+        })
+        .collect()
+}
+
+fn sort_rounds(records: &Records) -> (Rounds, Validity) {
+    let invalid: Vec<&SliceRecord> =
+        records.slices.iter().filter(|slice| slice.played.validity.verdict == Verdict::Invalid).collect();
+    let void: BTreeSet<u32> = invalid.iter().map(|slice| slice.round).collect();
+    let planned = records.header.plan.rounds;
+    let mut validity = Validity::default();
+    if void.len() as f64 > VOID_INVALID * f64::from(planned) {
+        for slice in &invalid {
+            for cause in &slice.played.validity.causes {
+                validity.find(Verdict::Invalid, format!("{}: {cause}", slice.arm));
+            }
+        }
+    }
+    let rounds =
+        Rounds { planned, complete: complete_rounds(records).len() as u32, void: void.into_iter().collect() };
+    (rounds, validity)
+}
+
+/// The value of each arm and metric in each valid round, in the order of the rounds.
+struct RoundValues(BTreeMap<(String, Metric), Vec<Result<f64, String>>>);
+
+impl RoundValues {
+    fn of(records: &Records, valid: &[u32]) -> Self {
+        let mut values: BTreeMap<(String, Metric), Vec<Result<f64, String>>> = BTreeMap::new();
+        for round in valid {
+            for arm in &records.header.scenario.arms {
+                let slices: Vec<&SliceRecord> =
+                    records.slices.iter().filter(|slice| slice.round == *round && slice.arm == arm.name).collect();
+                let measured = RoundOfArm::of(&slices, records.header.scenario.slice.as_secs_f64() * 1e6);
+                for metric in Metric::ALL {
+                    values.entry((arm.name.clone(), metric)).or_default().push(measured.value(metric));
+                }
+            }
+        }
+        Self(values)
+    }
+
+    /// The values, or why there are none. A metric that one round lacks is not compared at all.
+    fn get(&self, arm: &str, metric: Metric) -> Result<Vec<f64>, String> {
+        match self.0.get(&(arm.to_owned(), metric)) {
+            Some(values) => values.iter().cloned().collect(),
+            None => Err("no round was played to its end".into()),
+        }
+    }
+}
+
+/// One arm in one round: its slices put together.
+struct RoundOfArm {
+    completed: u64,
+    request_us: f64,
+    exporter_us: f64,
+    allocations: Result<(f64, f64), String>,
+    rss_bytes: Option<u64>,
+    response: Option<Histogram<u64>>,
+}
+
+impl RoundOfArm {
+    fn of(slices: &[&SliceRecord], slice_us: f64) -> Self {
+        let mut whole = Self {
+            completed: 0,
+            request_us: 0.0,
+            exporter_us: 0.0,
+            allocations: Ok((0.0, 0.0)),
+            rss_bytes: None,
+            response: None,
+        };
+        for slice in slices {
+            let spent = &slice.spent;
+            whole.completed += slice.played.load.completed;
+            whole.request_us += spent.cpu_us.request;
+            // Work done once per interval is charged for the share of the interval that the slice lasted.
+            let due = spent.periodic.filter(|p| p.exports > 0).map(|p| (p, slice_us / p.interval_us / p.exports as f64));
+            let normalised = |raw: f64, periodic: f64| due.map_or(raw, |(_, share)| raw - periodic + periodic * share);
+            whole.exporter_us += normalised(spent.cpu_us.exporter, due.map_or(0.0, |(p, _)| p.cpu_us));
+            whole.allocations = match (whole.allocations, spent.allocations) {
+                (Ok((count, bytes)), Some(a)) => Ok((
+                    count + normalised(a.count as f64, due.map_or(0.0, |(p, _)| p.allocations.count as f64)),
+                    bytes + normalised(a.bytes as f64, due.map_or(0.0, |(p, _)| p.allocations.bytes as f64)),
+                )),
+                (Err(reason), _) => Err(reason),
+                (Ok(_), None) => Err(spent.allocations_reason.clone().unwrap_or_else(|| "not counted".into())),
+            };
+            whole.rss_bytes = Some(spent.rss_bytes);
+            if let Some(histogram) = decode(&slice.played.hdr.response_ns) {
+                match &mut whole.response {
+                    None => whole.response = Some(histogram),
+                    // Histograms of one precision that grow by themselves always add up.
+                    Some(sum) => drop(sum.add(&histogram)),
+                }
+            }
+        }
+        whole
+    }
+
+    fn value(&self, metric: Metric) -> Result<f64, String> {
+        if self.completed == 0 {
+            return Err("no request was completed".into());
+        }
+        let per_request = |total: f64| total / self.completed as f64;
+        match metric {
+            Metric::Cpu => Ok(per_request(self.request_us + self.exporter_us)),
+            Metric::CpuRequest => Ok(per_request(self.request_us)),
+            Metric::CpuExporter => Ok(per_request(self.exporter_us)),
+            Metric::ResponseP50 => self.response_us(0.5),
+            Metric::ResponseP90 => self.response_us(0.9),
+            Metric::ResponseP99 => self.response_us(0.99),
+            Metric::ResponseP999 if self.completed < P999_REQUESTS => {
+                Err(format!("withheld: a round has {} requests, and a p99.9 needs {P999_REQUESTS}", self.completed))
+            }
+            Metric::ResponseP999 => self.response_us(0.999),
+            Metric::Allocations => self.allocations.clone().map(|(count, _)| per_request(count)),
+            Metric::AllocatedBytes => self.allocations.clone().map(|(_, bytes)| per_request(bytes)),
+            Metric::Rss => self.rss_bytes.map(|bytes| bytes as f64).ok_or_else(|| "not measured".into()),
+        }
+    }
+
+    fn response_us(&self, quantile: f64) -> Result<f64, String> {
+        let histogram = self.response.as_ref().ok_or("the stored histogram cannot be read")?;
+        Ok(histogram.value_at_quantile(quantile) as f64 / 1e3)
+    }
+}
+
+fn summarise(arm: &Arm, records: &Records, values: &RoundValues, valid: &[u32]) -> ArmSummary {
+    let mut intervals = BTreeMap::new();
+    let mut reasons = BTreeMap::new();
+    let mut mean = |metric: Metric| match values.get(&arm.name, metric) {
+        Ok(rounds) => {
+            if let Some(paired) = Paired::of(&rounds) {
+                intervals.insert(metric, paired.interval(CONFIDENCE));
+            }
+            Some(average(&rounds))
+        }
+        Err(reason) => {
+            reasons.insert(metric, reason);
+            None
+        }
+    };
+    let cpu_us_per_request = CpuPerRequest {
+        total: mean(Metric::Cpu),
+        request: mean(Metric::CpuRequest),
+        exporter: mean(Metric::CpuExporter),
+    };
+    let response_us = ResponseUs {
+        p50: mean(Metric::ResponseP50),
+        p90: mean(Metric::ResponseP90),
+        p99: mean(Metric::ResponseP99),
+        p999: mean(Metric::ResponseP999),
+    };
+    let allocations_per_request = mean(Metric::Allocations);
+    mean(Metric::AllocatedBytes);
+    let rss_bytes = mean(Metric::Rss);
+    let mut validity = Validity::default();
+    let slices = || records.slices.iter().filter(|slice| slice.arm == arm.name);
+    slices().for_each(|slice| validity.merge(&slice.played.validity));
+    let lanes: Vec<&LaneRecord> =
+        records.lanes.iter().filter(|lane| lane.arm == arm.name && valid.contains(&lane.round)).collect();
+    ArmSummary {
+        name: arm.name.clone(),
+        mode: arm.mode.name.clone(),
+        role: arm.role,
+        requests: slices().filter(|slice| valid.contains(&slice.round)).map(|s| s.played.load.completed).sum(),
+        cpu_us_per_request,
+        response_us,
+        allocations_per_request,
+        rss_bytes,
+        intervals,
+        telemetry: telemetry(arm, &lanes),
+        validity,
+        reasons,
+    }
+}
+
+fn average(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn telemetry(arm: &Arm, lanes: &[&LaneRecord]) -> TelemetrySummary {
+    let mut diagnostics = BTreeSet::new();
+    for lane in lanes {
+        diagnostics.extend(lane.account.diagnostics.iter().cloned());
+    }
+    let received_here = lanes.iter().all(|lane| lane.received.is_some()) && !lanes.is_empty();
+    let records_metrics = arm.mode.metrics != crate::mode::Metrics::Nowhere;
+    let sum = |f: &dyn Fn(&LaneRecord) -> Option<u64>| lanes.iter().map(|lane| f(lane)).sum::<Option<u64>>();
+    let spans = lanes.iter().filter_map(|lane| lane.account.spans).reduce(add_spans).map(|spans| {
+        let received = sum(&|lane| Some(lane.received.as_ref()?.spans));
+        let known = spans.dropped + spans.failed + spans.rejected;
+        SpanLedger {
+            ended: spans.ended,
+            received,
+            dropped: spans.dropped,
+            failed: spans.failed,
+            rejected: spans.rejected,
+            unaccounted: received.map(|r| spans.ended.cast_signed() - r.cast_signed() - known.cast_signed()),
+            duplicated: sum(&|lane| Some(lane.received.as_ref()?.duplicated)),
+        }
+    });
+    let metrics = (records_metrics && !lanes.is_empty()).then(|| MetricLedger {
+        points_received: sum(&|lane| lane.account.metric_exports.and(lane.received.as_ref()).map(|r| r.metrics.points)),
+        requests_counted: sum(&orders_counted),
+        requests_completed: lanes.iter().map(|lane| lane.orders_completed).sum(),
+        requests_uncertain: lanes.iter().map(|lane| lane.orders_uncertain).sum(),
+    });
+    TelemetrySummary {
+        trees: spans.and(lanes.iter().map(|lane| lane.received.as_ref().map(|r| r.trees.clone())).fold(
+            Some(TreeReport::default()),
+            |sum, trees| Some(add_trees(sum?, trees?)),
+        )),
+        spans,
+        metrics,
+        wire_bytes: sum(&|lane| Some(lane.received.as_ref()?.wire_bytes)).filter(|_| received_here),
+        exports: lanes.iter().filter_map(|lane| lane.account.span_exports).reduce(add_exports),
+        metric_exports: lanes.iter().filter_map(|lane| lane.account.metric_exports).reduce(add_exports),
+        reason: if lanes.is_empty() {
+            Some("no lane ran to its end".into())
+        } else {
+            (!received_here).then(|| "telemetry went to another collector, which this program cannot ask".into())
+        },
+        diagnostics: diagnostics.into_iter().collect(),
+    }
+}
+
+/// Orders by the service's own counter: as the sink last received it, or as the last scrape showed it.
+fn orders_counted(lane: &LaneRecord) -> Option<u64> {
+    let received = lane.received.as_ref().and_then(|r| r.metrics.counters.get(ORDERS_TOTAL));
+    lane.account.scraped_orders.or(received.map(|total| total.round() as u64))
+}
+
+fn add_spans(a: ServiceSpans, b: ServiceSpans) -> ServiceSpans {
+    ServiceSpans {
+        ended: a.ended + b.ended,
+        dropped: a.dropped + b.dropped,
+        failed: a.failed + b.failed,
+        rejected: a.rejected + b.rejected,
+    }
+}
+
+fn add_exports(a: Exports, b: Exports) -> Exports {
+    // Option's order puts None below every number.
+    let worst = |a: Option<f64>, b: Option<f64>| match (a, b) {
+        (Some(a), Some(b)) => Some(a.max(b)),
+        (a, b) => a.or(b),
+    };
+    Exports {
+        count: a.count + b.count,
+        failed: a.failed + b.failed,
+        p50_ms: worst(a.p50_ms, b.p50_ms),
+        p99_ms: worst(a.p99_ms, b.p99_ms),
+    }
+}
+
+fn add_trees(a: TreeReport, b: TreeReport) -> TreeReport {
+    TreeReport {
+        traces: a.traces + b.traces,
+        right: a.right + b.right,
+        incomplete: a.incomplete + b.incomplete,
+        misshapen: a.misshapen + b.misshapen,
+        foreign: a.foreign + b.foreign,
+        without_baggage: a.without_baggage + b.without_baggage,
+        example: a.example.or(b.example),
+    }
+}
+
+fn compare(metric: Metric, arm: &str, baseline: &str, values: &RoundValues) -> Delta {
+    let mut delta = Delta {
+        metric,
+        arm: arm.into(),
+        baseline: None,
+        absolute: None,
+        relative: None,
+        confidence: CONFIDENCE,
+        rounds: 0,
+        mde_absolute: None,
+        mde_relative: None,
+        sign_flip_p: None,
+        resolved: false,
+        reason: None,
+    };
+    let (treated, base) = match (values.get(arm, metric), values.get(baseline, metric)) {
+        (Ok(treated), Ok(base)) => (treated, base),
+        (Err(reason), _) | (_, Err(reason)) => return Delta { reason: Some(reason), ..delta },
+    };
+    delta.rounds = base.len() as u32;
+    delta.baseline = Some(average(&base));
+    let differences: Vec<f64> = treated.iter().zip(&base).map(|(t, b)| t - b).collect();
+    let Some(paired) = Paired::of(&differences) else {
+        return Delta { reason: Some("an interval needs two rounds or more".into()), ..delta };
+    };
+    let absolute = paired.interval(CONFIDENCE);
+    delta.absolute = Some(absolute);
+    delta.mde_absolute = Some(paired.detectable(CONFIDENCE, POWER));
+    // The test is on log-ratios where they exist: noise on these machines is multiplicative.
+    let positive = treated.iter().chain(&base).all(|value| *value > 0.0);
+    let tested = if positive {
+        let ratios: Vec<f64> = treated.iter().zip(&base).map(|(t, b)| t.ln() - b.ln()).collect();
+        let paired = Paired::of(&ratios).unwrap_or(paired);
+        delta.relative = Some(paired.interval(CONFIDENCE).map(f64::exp_m1));
+        delta.mde_relative = Some(paired.detectable(CONFIDENCE, POWER).exp_m1());
+        ratios
+    } else {
+        delta.reason = Some("no ratio: a round measured zero".into());
+        differences
+    };
+    let p = sign_flip_p(&tested);
+    delta.sign_flip_p = Some(p);
+    let objects = tested.len() >= SIGN_FLIP_ROUNDS && p >= 1.0 - CONFIDENCE;
+    delta.resolved = delta.relative.unwrap_or(absolute).excludes_zero() && !objects;
+    delta
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,299 @@
+//! The command line: clap structs, turned into domain values. clap stops here.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use serde::de::DeserializeOwned;
+
+use crate::arrivals::Arrivals;
+use crate::generator::Pacing;
+use crate::scenario::{
+    Endpoint, Format, Isolation, ModeName, ModeNames, Settings, Transport, parse_positive_duration,
+};
+use crate::units::{Rate, parse_duration};
+
+/// What telemetry costs a Rust service, with an interval on every number and proof that the telemetry arrived.
+#[derive(Debug, Parser)]
+#[command(name = "otelbench", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  otelbench run --rps 10000 --mode full          what the full stack costs at 10 000 requests per second
+  otelbench run --mode metrics,full --rounds 12  two modes against none, in more rounds
+  otelbench run scenarios/article.toml           a scenario from a file; flags win over it
+  otelbench report results/run.json --format markdown
+  otelbench serve --mode full --endpoint http://localhost:4317
+
+Exit codes: 0 done, 1 a gate failed, 2 usage or input, 3 inconclusive, 4 the measurement is invalid,
+130 and 143 interrupted (what was measured is saved).";
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure the overhead of telemetry modes
+    Run(Box<RunArgs>),
+    /// Render a stored result again
+    Report(ReportArgs),
+    /// Run the order service alone, in one mode
+    Serve(ServeArgs),
+    /// Run the OTLP receiver alone
+    Sink(SinkArgs),
+    /// List the telemetry modes and what each consists of
+    Modes(ModesArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Run one arm for the parent process, commanded on stdin
+    #[command(name = crate::lane::protocol::SUBCOMMAND, hide = true)]
+    Lane,
+}
+
+/// `otelbench run`.
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub struct RunArgs {
+    /// A scenario file; each of its keys is an option below
+    #[arg(value_name = "SCENARIO.toml")]
+    scenario: Option<PathBuf>,
+    /// Requests per second [default: 10000]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    rps: Option<Rate>,
+    /// Modes to measure, separated by commas [default: metrics,full]
+    #[arg(long, value_name = "MODE,…", value_delimiter = ',')]
+    mode: Option<Vec<ModeName>>,
+    /// The mode they are compared with [default: none]
+    #[arg(long, value_name = "MODE")]
+    baseline: Option<ModeName>,
+    /// Leave out the second baseline arm, which shows the noise floor
+    #[arg(long)]
+    no_placebo: bool,
+    /// Fresh launches of every arm [default: 8]
+    #[arg(long, value_name = "N")]
+    rounds: Option<NonZeroU32>,
+    /// Slices of load per lane and round [default: 2]
+    #[arg(long, value_name = "N")]
+    slices: Option<NonZeroU32>,
+    /// Length of a slice [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = parse_positive_duration)]
+    slice: Option<Duration>,
+    /// Load on every fresh lane before its first slice [default: 500ms]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    warmup: Option<Duration>,
+    /// Seed of the order of play and of random arrivals [default: from the clock]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Arrival process [default: constant]
+    #[arg(long, value_name = "PROCESS", value_parser = named::<Arrivals>(&["constant", "poisson"]))]
+    arrivals: Option<Arrivals>,
+    /// How the generator waits for the next arrival; coarse clumps to 1 ms [default: auto]
+    #[arg(long, value_name = "HOW", value_parser = named::<Pacing>(&["auto", "timer", "spin", "coarse"]))]
+    pacing: Option<Pacing>,
+    /// What carries the requests [default: tcp]
+    #[arg(long, value_name = "HOW", value_parser = named::<Transport>(&["tcp"]))]
+    transport: Option<Transport>,
+    /// Where the generator runs: in the lane, or in the parent process [default: in-process]
+    #[arg(long, value_name = "WHERE", value_parser = named::<Isolation>(&["in-process", "process"]))]
+    isolation: Option<Isolation>,
+    /// Keep-alive connections [default: 16]
+    #[arg(long, value_name = "N")]
+    connections: Option<NonZeroUsize>,
+    /// Time a request may take from when it was written [default: 5s]
+    #[arg(long, value_name = "TIME", value_parser = parse_positive_duration)]
+    timeout: Option<Duration>,
+    /// What the payment takes [default: 0ms]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    payment_delay: Option<Duration>,
+    /// Worker threads of the service's runtime [default: half the cores]
+    #[arg(long, value_name = "N")]
+    service_threads: Option<NonZeroUsize>,
+    /// An OTLP/gRPC collector instead of the embedded sink
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<Endpoint>,
+    /// Where the result goes [default: results/<UTC time>-<scenario>.json]
+    #[arg(long, value_name = "PATH")]
+    out: Option<PathBuf>,
+    /// What to print [default: table]
+    #[arg(long, value_name = "FORMAT", value_parser = formats())]
+    format: Option<Format>,
+    /// No progress and no warnings on stderr
+    #[arg(long)]
+    quiet: bool,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  otelbench run --rps 10000 --mode full
+  otelbench run --mode full --isolation process --arrivals poisson
+  otelbench run --mode none --rounds 20          an A/A run: what does no difference look like here?
+  otelbench run --mode full --endpoint http://localhost:4317 --format json > full.json
+
+A scenario file holds the same options as keys:
+  rps = 2000
+  mode = [\"metrics\", \"full\"]
+  payment_delay = \"50ms\"";
+
+impl RunArgs {
+    /// The scenario file, and what the flags say.
+    pub fn into_parts(self) -> (Option<PathBuf>, Settings) {
+        let settings = Settings {
+            name: None,
+            rps: self.rps,
+            mode: self.mode.map(ModeNames),
+            baseline: self.baseline,
+            no_placebo: self.no_placebo.then_some(true),
+            rounds: self.rounds,
+            slices: self.slices,
+            slice: self.slice,
+            warmup: self.warmup,
+            seed: self.seed,
+            arrivals: self.arrivals,
+            pacing: self.pacing,
+            transport: self.transport,
+            isolation: self.isolation,
+            connections: self.connections,
+            timeout: self.timeout,
+            payment_delay: self.payment_delay,
+            service_threads: self.service_threads,
+            endpoint: self.endpoint,
+            out: self.out,
+            format: self.format,
+            quiet: self.quiet.then_some(true),
+        };
+        (self.scenario, settings)
+    }
+}
+
+/// `otelbench report`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  otelbench report results/run.json\n  otelbench report results/run.jsonl    the records of a run that was killed")]
+pub struct ReportArgs {
+    /// A result document, or the records file of a run that was cut short
+    pub result: PathBuf,
+    /// What to print
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = formats())]
+    pub format: Format,
+}
+
+/// `otelbench serve`.
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_EXAMPLES)]
+pub struct ServeArgs {
+    /// The telemetry mode
+    #[arg(long, default_value = "full")]
+    pub mode: ModeName,
+    /// Where to listen
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
+    pub addr: SocketAddr,
+    /// An OTLP/gRPC collector [default: what OTEL_EXPORTER_OTLP_ENDPOINT says, or http://localhost:4317]
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<Endpoint>,
+    /// What the payment takes
+    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = parse_duration)]
+    pub payment_delay: Duration,
+}
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  otelbench serve --mode full --addr 127.0.0.1:3000 --endpoint http://localhost:4317
+  curl -X POST http://127.0.0.1:3000/order \\
+    -d '{\"user\":\"ada\",\"items\":[\"tea\"],\"quantity\":2,\"amount\":9.5}'";
+
+/// `otelbench sink`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  otelbench sink --addr 127.0.0.1:4317 --format json\n\nStop it with Ctrl-C; it then prints what it received.")]
+pub struct SinkArgs {
+    /// Where to listen
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4317")]
+    pub addr: SocketAddr,
+    /// What to print at the end
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = named::<Format>(&["table", "json"]))]
+    pub format: Format,
+}
+
+/// `otelbench modes`.
+#[derive(Debug, Args)]
+pub struct ModesArgs {
+    /// What to print
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = named::<Format>(&["table", "json"]))]
+    pub format: Format,
+}
+
+/// Writes the completion script for `shell`.
+pub fn completions(shell: Shell, out: &mut impl std::io::Write) {
+    clap_complete::generate(shell, &mut Cli::command(), "otelbench", out);
+}
+
+fn formats() -> impl TypedValueParser<Value = Format> {
+    named::<Format>(&["table", "json", "markdown"])
+}
+
+/// A value that is known by these names, as in a scenario file.
+fn named<T: DeserializeOwned + Clone + Send + Sync + 'static>(
+    names: &'static [&'static str],
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(names)
+        .try_map(|name| serde_json::from_value::<T>(serde_json::Value::String(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_of_run_reaches_the_settings() {
+        let line = "otelbench run s.toml --rps 5 --mode metrics,full --baseline bare --no-placebo --rounds 3 --slices 4 \
+                    --slice 2s --warmup 1s --seed 9 --arrivals poisson --pacing spin --transport tcp --isolation process \
+                    --connections 7 --timeout 3s --payment-delay 50ms --service-threads 2 --endpoint http://h:1 --out o.json \
+                    --format json --quiet";
+        let Ok(Cli { command: Command::Run(args) }) = Cli::try_parse_from(line.split_whitespace()) else {
+            panic!("the line is not accepted")
+        };
+        let (file, settings) = args.into_parts();
+        assert_eq!(file, Some(PathBuf::from("s.toml")));
+        let Settings {
+            name: None,
+            rps: Some(_),
+            mode: Some(ModeNames(modes)),
+            baseline: Some(_),
+            no_placebo: Some(true),
+            rounds: Some(_),
+            slices: Some(_),
+            slice: Some(_),
+            warmup: Some(_),
+            seed: Some(9),
+            arrivals: Some(Arrivals::Poisson),
+            pacing: Some(Pacing::Spin),
+            transport: Some(Transport::Tcp),
+            isolation: Some(Isolation::Process),
+            connections: Some(_),
+            timeout: Some(_),
+            payment_delay: Some(_),
+            service_threads: Some(_),
+            endpoint: Some(_),
+            out: Some(_),
+            format: Some(Format::Json),
+            quiet: Some(true),
+        } = settings
+        else {
+            panic!("an option is lost: {settings:?}")
+        };
+        assert_eq!(modes.len(), 2);
+    }
+}

@@ -1,0 +1,26 @@
+//! `otelbench modes`.
+
+use comfy_table::{Table, presets};
+
+use super::{Failure, put};
+use crate::mode;
+use crate::scenario::Format;
+
+/// Lists the modes.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn run(format: Format) -> Result<(), Failure> {
+    let modes = mode::all();
+    if format == Format::Json {
+        let json = serde_json::to_string_pretty(&modes).map_err(|e| Failure::Usage(e.to_string()))?;
+        return put(&format!("{json}\n"));
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    for mode in modes {
+        table.add_row([mode.name, mode.summary]);
+    }
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    put(&format!("{}\n", lines.join("\n")))
+}

@@ -1,0 +1,126 @@
+//! `otelbench run`: scenario → plan → trial → records → result → report.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::{Failure, Signal, print, signalled, signals};
+use crate::generator::Verdict;
+use crate::machine::{Machine, Tool};
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::record::{Header, RecordLog, SCHEMA};
+use crate::result::Document;
+use crate::scenario::{Scenario, Settings};
+use crate::trial::{self, LiveLanes, TrialError};
+
+/// Why the trial stopped before its end.
+enum Cut {
+    Failed(TrialError),
+    Signalled(Signal),
+}
+
+/// Measures what the file and the flags ask for; the flags win.
+///
+/// # Errors
+/// As the contract's exit codes have it.
+pub fn run(file: Option<&Path>, flags: Settings) -> Result<(), Failure> {
+    let usage = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
+    let settings = match file {
+        Some(path) => flags.or(Settings::from_file(path).map_err(|e| usage(&e))?),
+        None => flags,
+    };
+    let (format, quiet) = (settings.format.unwrap_or_default(), settings.quiet.unwrap_or(false));
+    let (out, seed) = (settings.out.clone(), settings.seed);
+    let scenario = Scenario::resolve(settings).map_err(|e| usage(&e))?;
+    let started = SystemTime::now();
+    let plan = Plan::new(&scenario.arm_names(), scenario.rounds, scenario.slices, seed.unwrap_or_else(|| clock_seed(started)));
+    let out = out.unwrap_or_else(|| default_out(&scenario.name, started));
+    let header = Header {
+        schema: SCHEMA.into(),
+        tool: Tool::this(),
+        machine: Machine::this(),
+        started_at: humantime::format_rfc3339_seconds(started).to_string(),
+        scenario: scenario.clone(),
+        plan: plan.clone(),
+    };
+    let mut log = open_log(&out, header)?;
+
+    let cut = measure(&scenario, plan, &mut log, quiet)?;
+
+    let records_path = log.path().to_owned();
+    let document = Document::of(log.into_records());
+    document.write(&out).map_err(|e| {
+        Failure::Invalid(format!("cannot write the result: {e}; the records are in {}", records_path.display()))
+    })?;
+    if !document.records.is_empty() || cut.is_none() {
+        print(&document, format)?;
+    }
+    if !quiet {
+        eprintln!("result: {}", out.display());
+    }
+    match cut {
+        Some(Cut::Signalled(signal)) => Err(Failure::Interrupted(signal)),
+        Some(Cut::Failed(error)) => {
+            Err(Failure::Invalid(format!("{error}\nwhat was measured until then is in {}", records_path.display())))
+        }
+        None if document.validity.verdict == Verdict::Invalid => {
+            Err(Failure::Invalid(format!("the measurement is invalid: {}", document.validity.causes.join("; "))))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Plays the plan, until it is done, fails, or a signal ends it.
+fn measure(scenario: &Scenario, plan: Plan, log: &mut RecordLog, quiet: bool) -> Result<Option<Cut>, Failure> {
+    let invalid = |what: &str, error: std::io::Error| Failure::Invalid(format!("cannot {what}: {error}"));
+    let executable = env::current_exe().map_err(|e| invalid("find this executable", e))?;
+    // The worker thread sees a second signal also while the first is being dealt with.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|e| invalid("start the runtime", e))?;
+    let mut lanes = LiveLanes::new(executable, scenario.clone(), plan).map_err(|e| invalid("start the sink", e))?;
+    let mut progress = Progress::new(scenario.rounds, trial::load_time(scenario), quiet);
+    let cut = runtime.block_on(async {
+        let mut told = signals().map_err(|e| invalid("listen for signals", e))?;
+        let mut watch = |event| progress.show(&event);
+        tokio::select! {
+            played = trial::run(&mut lanes, log, &mut watch) => Ok(played.err().map(Cut::Failed)),
+            signal = signalled(&mut told) => Ok(Some(Cut::Signalled(signal))),
+        }
+    });
+    progress.finish();
+    // Lanes that still run are killed; a slice under way is not worth waiting for.
+    let entered = runtime.enter();
+    drop(lanes);
+    drop(entered);
+    cut
+}
+
+fn open_log(out: &Path, header: Header) -> Result<RecordLog, Failure> {
+    let refused = |reason: &dyn std::fmt::Display| {
+        Failure::Usage(format!("--out {}: the result cannot be written there: {reason}", out.display()))
+    };
+    if out.is_dir() {
+        return Err(refused(&"it is a directory; name a file, such as results/run.json"));
+    }
+    if out.extension().is_some_and(|extension| extension == "jsonl") {
+        return Err(refused(&"the records go to the .jsonl file beside it; name a .json file"));
+    }
+    if let Some(folder) = out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder).map_err(|e| refused(&e))?;
+    }
+    RecordLog::create(&out.with_extension("jsonl"), header).map_err(|e| refused(&e))
+}
+
+fn default_out(name: &str, started: SystemTime) -> PathBuf {
+    let time = humantime::format_rfc3339_seconds(started).to_string().replace(['-', ':'], "");
+    PathBuf::from("results").join(format!("{time}-{name}.json"))
+}
+
+fn clock_seed(started: SystemTime) -> u64 {
+    started.duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_secs())
+}

@@ -1,0 +1,53 @@
+//! `otelbench sink`.
+
+use std::net::SocketAddr;
+
+use super::{Failure, put, signalled, signals};
+use crate::scenario::Format;
+use crate::service;
+use crate::sink::{Received, Sink, TreeShape};
+use crate::units::grouped;
+
+/// Receives telemetry until a signal, then prints what came.
+///
+/// # Errors
+/// When the address is taken; and the signal that ended it.
+pub fn run(addr: SocketAddr, format: Format) -> Result<(), Failure> {
+    let usage = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|e| usage(&e))?;
+    let sink = Sink::start().map_err(|e| usage(&e))?;
+    let spans = service::SPANS.iter().map(|(name, parent)| ((*name).to_owned(), parent.map(str::to_owned))).collect();
+    let receiver = sink
+        .listen(addr, TreeShape { spans, caller: None })
+        .map_err(|e| Failure::Usage(format!("--addr {addr}: cannot listen there: {e}")))?;
+    eprintln!("OTLP/gRPC receiver on {}; Ctrl-C stops it and prints what it received", receiver.endpoint());
+    let signal = runtime.block_on(async {
+        let mut told = signals().map_err(|e| usage(&e))?;
+        Ok(signalled(&mut told).await)
+    })?;
+    let received = receiver.received();
+    match format {
+        Format::Json => {
+            let json = serde_json::to_string_pretty(&received).map_err(|e| usage(&e))?;
+            put(&format!("{json}\n"))?;
+        }
+        Format::Table | Format::Markdown => put(&in_words(&received))?,
+    }
+    Err(Failure::Interrupted(signal))
+}
+
+fn in_words(received: &Received) -> String {
+    let trees = &received.trees;
+    let mut lines = vec![
+        format!("spans       {}, and {} once more", grouped(received.spans), grouped(received.duplicated)),
+        format!("traces      {}, {} of them order trees", grouped(trees.traces), grouped(trees.right)),
+        format!("points      {} in {} series", grouped(received.metrics.points), grouped(received.metrics.series)),
+        format!("exports     {}", grouped(received.exports)),
+        format!("wire bytes  {}", grouped(received.wire_bytes)),
+        format!("services    {}", received.services.iter().cloned().collect::<Vec<_>>().join(", ")),
+    ];
+    lines.extend(received.metrics.counters.iter().map(|(name, total)| format!("counter     {name} = {total}")));
+    lines.extend(trees.example.iter().map(|example| format!("not a tree  {example}")));
+    lines.join("\n") + "\n"
+}

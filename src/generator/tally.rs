@@ -1,0 +1,271 @@
+//! What became of every arrival, and how long it took.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
+use serde::{Deserialize, Serialize};
+
+use super::verdict::{self, Evidence, Validity};
+use super::wire::{Answer, Failure};
+use super::Load;
+use crate::units::micros;
+
+/// Three significant digits: 0.1 % of any value.
+const DIGITS: u8 = 3;
+/// An hour: no time-out is longer. The buckets up to here are made once (a quarter of a megabyte), none while recording.
+const LONGEST_NS: u64 = 3_600_000_000_000;
+
+/// Where every scheduled arrival went; `scheduled` is the sum of the rest, exactly.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct LoadCounts {
+    /// Arrivals that were due.
+    pub scheduled: u64,
+    /// Answered with a 2xx status, to the last byte.
+    pub completed: u64,
+    /// Answered with another status, or ended by an error, by class.
+    pub failed: BTreeMap<String, u64>,
+    /// Written, and not answered within the time-out.
+    pub timed_out: u64,
+    /// Due when the backlog was full, and given up at once.
+    pub missed: u64,
+    /// Still waiting for a connection when the stretch was over.
+    pub unsent: u64,
+    /// Written and still without an answer when the stretch was over.
+    pub in_flight: u64,
+}
+
+impl LoadCounts {
+    /// Arrivals that failed, over all classes.
+    pub fn failures(&self) -> u64 {
+        self.failed.values().sum()
+    }
+
+    /// Whether every arrival is accounted for.
+    pub fn adds_up(&self) -> bool {
+        self.scheduled == self.completed + self.failures() + self.timed_out + self.missed + self.unsent + self.in_flight
+    }
+}
+
+/// The rate asked for and what came of it, in requests per second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RateAchieved {
+    /// As the scenario says.
+    pub asked: f64,
+    /// Arrivals due, over the time they were due in.
+    pub offered: f64,
+    /// Completed, over the time until the last answer, and never less than the time arrivals were due in.
+    pub achieved: f64,
+}
+
+/// Quantiles of a duration in microseconds; each within 0.1 %. Null where nothing was measured, with the reason.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Quantiles {
+    /// Half were at most this.
+    pub p50: Option<f64>,
+    /// 90 % were at most this.
+    pub p90: Option<f64>,
+    /// 99 % were at most this.
+    pub p99: Option<f64>,
+    /// 99.9 % were at most this.
+    pub p999: Option<f64>,
+    /// The largest.
+    pub max: Option<f64>,
+    /// Why the values are null.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Quantiles {
+    /// The quantiles of a histogram of nanoseconds.
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        if histogram.is_empty() {
+            return Self { reason: Some("no request was measured".into()), ..Self::default() };
+        }
+        let at = |q| Some(histogram.value_at_quantile(q) as f64 / 1e3);
+        Self {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: Some(histogram.max() as f64 / 1e3),
+            reason: None,
+        }
+    }
+}
+
+/// Whole distributions in nanoseconds: `HdrHistogram` V2, base64.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Hdr {
+    /// From the intended to the actual write.
+    pub lateness_ns: String,
+    /// From the intended write to the last byte of the answer.
+    pub response_ns: String,
+    /// From the actual write to the last byte of the answer.
+    pub service_ns: String,
+    /// From the intended write to the failure, for requests that failed or timed out.
+    pub failure_ns: String,
+}
+
+/// What one stretch of load was, and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Played {
+    /// Where every arrival went.
+    pub load: LoadCounts,
+    /// Rates.
+    pub rate: RateAchieved,
+    /// How long after its intended time a completed request was written.
+    pub lateness_us: Quantiles,
+    /// From the intended time to the last byte, of completed requests.
+    pub response_us: Quantiles,
+    /// From the write to the last byte, of completed requests.
+    pub service_us: Quantiles,
+    /// The same distributions whole.
+    pub hdr: Hdr,
+    /// CPU time of the generator's thread, in microseconds.
+    pub generator_cpu_us: f64,
+    /// Whether the generator did what was asked.
+    pub validity: Validity,
+}
+
+/// The running account of one stretch.
+pub(super) struct Tally {
+    counts: LoadCounts,
+    /// How late the generator turned to an arrival: its own fault alone, unlike a wait for a connection.
+    wake: Histogram<u64>,
+    lateness: Histogram<u64>,
+    response: Histogram<u64>,
+    service: Histogram<u64>,
+    failure: Histogram<u64>,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            counts: LoadCounts::default(),
+            wake: histogram(),
+            lateness: histogram(),
+            response: histogram(),
+            service: histogram(),
+            failure: histogram(),
+        }
+    }
+}
+
+/// An empty histogram of nanoseconds.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(LONGEST_NS, DIGITS).expect("an hour in three digits is within the library's bounds")
+}
+
+fn record(histogram: &mut Histogram<u64>, duration: Duration) {
+    histogram.saturating_record(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+}
+
+impl Tally {
+    pub(super) fn scheduled(&mut self, wake_lateness: Duration) {
+        self.counts.scheduled += 1;
+        record(&mut self.wake, wake_lateness);
+    }
+
+    pub(super) fn missed(&mut self) {
+        self.counts.missed += 1;
+    }
+
+    pub(super) fn outcome(&mut self, intended: Instant, outcome: Result<Answer, Failure>) {
+        match outcome {
+            Ok(answer) if answer.status.is_success() => {
+                self.counts.completed += 1;
+                record(&mut self.lateness, answer.written.saturating_duration_since(intended));
+                record(&mut self.response, answer.completed.saturating_duration_since(intended));
+                record(&mut self.service, answer.completed.saturating_duration_since(answer.written));
+            }
+            Ok(answer) => {
+                let class = format!("status_{}xx", answer.status.as_u16() / 100);
+                *self.counts.failed.entry(class).or_default() += 1;
+                record(&mut self.failure, answer.completed.saturating_duration_since(intended));
+            }
+            Err(Failure::TimedOut) => {
+                self.counts.timed_out += 1;
+                record(&mut self.failure, intended.elapsed());
+            }
+            Err(Failure::Error(class)) => {
+                *self.counts.failed.entry(class.into()).or_default() += 1;
+                record(&mut self.failure, intended.elapsed());
+            }
+        }
+    }
+
+    /// Closes the account.
+    pub(super) fn conclude(mut self, load: Load, unsent: u64, in_flight: u64, elapsed: Duration, cpu: Duration) -> Played {
+        self.counts.unsent = unsent;
+        self.counts.in_flight = in_flight;
+        debug_assert!(self.counts.adds_up(), "{:?}", self.counts);
+        let seconds = load.duration.as_secs_f64();
+        let rate = RateAchieved {
+            asked: load.rate.as_f64(),
+            offered: self.counts.scheduled as f64 / seconds,
+            achieved: self.counts.completed as f64 / elapsed.as_secs_f64().max(seconds),
+        };
+        let validity = verdict::judge(&Evidence { counts: &self.counts, wake: &self.wake, lateness: &self.lateness });
+        Played {
+            rate,
+            lateness_us: Quantiles::of(&self.lateness),
+            response_us: Quantiles::of(&self.response),
+            service_us: Quantiles::of(&self.service),
+            hdr: Hdr {
+                lateness_ns: encode(&self.lateness),
+                response_ns: encode(&self.response),
+                service_ns: encode(&self.service),
+                failure_ns: encode(&self.failure),
+            },
+            load: self.counts,
+            generator_cpu_us: micros(cpu),
+            validity,
+        }
+    }
+}
+
+/// A histogram as text: V2, base64.
+fn encode(histogram: &Histogram<u64>) -> String {
+    let mut bytes = Vec::new();
+    V2Serializer::new().serialize(histogram, &mut bytes).expect("memory takes every byte");
+    STANDARD.encode(bytes)
+}
+
+/// The histogram of nanoseconds that `text` holds, or `None` when it holds none.
+pub fn decode(text: &str) -> Option<Histogram<u64>> {
+    let bytes = STANDARD.decode(text).ok()?;
+    Deserializer::new().deserialize(&mut bytes.as_slice()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_survives_being_stored() {
+        let mut whole = histogram();
+        for i in 1..10_000_u64 {
+            record(&mut whole, Duration::from_nanos(i * i * 37));
+        }
+        let back = decode(&encode(&whole)).unwrap();
+        assert_eq!(Quantiles::of(&back), Quantiles::of(&whole));
+        assert_eq!(back.len(), whole.len());
+        assert!(decode("not a histogram").is_none());
+    }
+
+    #[test]
+    fn nothing_measured_is_null_with_a_reason() {
+        let json = serde_json::to_value(Quantiles::of(&histogram())).unwrap();
+        assert!(json["p50"].is_null());
+        assert_eq!(json["reason"], "no request was measured");
+    }
+}

@@ -1,0 +1,252 @@
+//! The parent's side of a lane: launches it, commands it, and keeps what it says on stderr.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::task::JoinHandle;
+
+use super::protocol::{Command, GeneratorSetup, PROTOCOL, Reply, SUBCOMMAND, Start};
+use crate::generator::{Generator, Load, Played, Target};
+use crate::record::Spent;
+use crate::telemetry::Account;
+use crate::workload::Workload;
+
+/// Longest wait for a lane to carry out a command, beyond the time the command itself takes. Generous: on a machine so
+/// busy that a launch takes longer, nothing can be measured.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Lines of stderr that are kept for the message when a lane fails.
+const STDERR_KEPT: usize = 20;
+
+/// What went wrong with a lane.
+#[derive(Debug, Error)]
+#[error("the lane of arm `{arm}` {what}{}", quoted(.stderr))]
+pub struct LaneError {
+    /// The arm it ran.
+    pub arm: String,
+    /// What happened.
+    pub what: String,
+    /// The last lines it wrote to stderr.
+    pub stderr: Vec<String>,
+}
+
+fn quoted(stderr: &[String]) -> String {
+    if stderr.is_empty() {
+        return "; it wrote nothing to stderr".into();
+    }
+    let lines: Vec<String> = stderr.iter().map(|line| format!("\n  | {line}")).collect();
+    format!("; its last lines on stderr:{}", lines.concat())
+}
+
+/// A lane process. Dropping it kills the process.
+#[derive(Debug)]
+pub struct Lane {
+    arm: String,
+    child: Child,
+    stdin: ChildStdin,
+    stdout: Lines<BufReader<ChildStdout>>,
+    stderr: Arc<Mutex<VecDeque<String>>>,
+    stderr_reader: JoinHandle<()>,
+    /// Where the generator runs in the parent.
+    generator: Option<Generator>,
+    addr: SocketAddr,
+}
+
+/// Where the generator of a lane runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// In the lane.
+    Inside,
+    /// In this process.
+    Here,
+}
+
+impl Lane {
+    /// Launches `executable` as a lane for `arm` and waits until its service answers.
+    ///
+    /// # Errors
+    /// When it does not start; with the last lines it wrote to stderr.
+    pub async fn launch(
+        executable: &Path,
+        arm: &str,
+        mut start: Start,
+        setup: GeneratorSetup,
+        placement: Placement,
+    ) -> Result<Self, LaneError> {
+        start.generator = (placement == Placement::Inside).then_some(setup);
+        let mut lane = Self::spawn(executable, arm).map_err(|error| LaneError {
+            arm: arm.into(),
+            what: format!("cannot be launched from {}: {error}", executable.display()),
+            stderr: Vec::new(),
+        })?;
+        match lane.ask(&Command::Start(Box::new(start)), PATIENCE).await? {
+            Reply::Ready { protocol: PROTOCOL, addr } => lane.addr = addr,
+            Reply::Ready { protocol, .. } => {
+                return Err(lane.failed(format!("speaks lane protocol {protocol}, not {PROTOCOL}")).await);
+            }
+            other => return Err(lane.out_of_turn(&other).await),
+        }
+        if placement == Placement::Here {
+            let workload = Workload::new(setup.nonce);
+            let target = Target {
+                addr: lane.addr,
+                request: Arc::new(move |seq| workload.request(seq)),
+                connections: setup.connections,
+                pacing: setup.pacing,
+                timeout: setup.timeout,
+            };
+            match Generator::start(target).await {
+                Ok(generator) => lane.generator = Some(generator),
+                Err(error) => return Err(lane.failed(format!("cannot be connected to: {error}")).await),
+            }
+        }
+        Ok(lane)
+    }
+
+    fn spawn(executable: &Path, arm: &str) -> io::Result<Self> {
+        let mut child = tokio::process::Command::new(executable)
+            .arg(SUBCOMMAND)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Ctrl-C goes to the whole group of the terminal: a lane must not die of it while its records are saved.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let pipe = || io::Error::other("a pipe to the lane is missing");
+        let stdin = child.stdin.take().ok_or_else(pipe)?;
+        let stdout = child.stdout.take().ok_or_else(pipe)?;
+        let mut lines = BufReader::new(child.stderr.take().ok_or_else(pipe)?).lines();
+        let stderr = Arc::new(Mutex::new(VecDeque::new()));
+        let kept = Arc::clone(&stderr);
+        let stderr_reader = tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                if kept.len() == STDERR_KEPT {
+                    kept.pop_front();
+                }
+                kept.push_back(line);
+            }
+        });
+        Ok(Self {
+            arm: arm.into(),
+            child,
+            stdin,
+            stdout: BufReader::new(stdout).lines(),
+            stderr,
+            stderr_reader,
+            generator: None,
+            addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+        })
+    }
+
+    /// The lane's process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Where its service answers.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Plays `load` on the lane; `wait` is the longest the load may take.
+    ///
+    /// # Errors
+    /// When the lane dies, or does not answer in time.
+    pub async fn play(&mut self, load: Load, wait: Duration) -> Result<(Played, Spent), LaneError> {
+        if let Some(generator) = self.generator.take() {
+            let played = self.play_from_here(&generator, load).await;
+            self.generator = Some(generator);
+            return played;
+        }
+        match self.ask(&Command::Play(load), wait + PATIENCE).await? {
+            Reply::Played { played, spent } => Ok((*played, *spent)),
+            other => Err(self.out_of_turn(&other).await),
+        }
+    }
+
+    async fn play_from_here(&mut self, generator: &Generator, load: Load) -> Result<(Played, Spent), LaneError> {
+        match self.ask(&Command::Begin, PATIENCE).await? {
+            Reply::Begun => {}
+            other => return Err(self.out_of_turn(&other).await),
+        }
+        let played = match generator.play(load).await {
+            Ok(played) => played,
+            Err(error) => return Err(self.failed(format!("lost its generator: {error}")).await),
+        };
+        match self.ask(&Command::End, PATIENCE).await? {
+            Reply::Ended { mut spent } => {
+                // The generator's time belongs to the slice wherever it runs.
+                spent.cpu_us.generator += played.generator_cpu_us;
+                spent.cpu_us.process += played.generator_cpu_us;
+                Ok((played, *spent))
+            }
+            other => Err(self.out_of_turn(&other).await),
+        }
+    }
+
+    /// Ends the lane and takes its side of the ledger.
+    ///
+    /// # Errors
+    /// When the lane dies before it has reported.
+    pub async fn finish(mut self) -> Result<Account, LaneError> {
+        match self.ask(&Command::Finish, PATIENCE).await? {
+            Reply::Finished { account } => {
+                // It has said everything; if it does not end by itself, dropping it ends it.
+                drop(tokio::time::timeout(PATIENCE, self.child.wait()).await);
+                Ok(*account)
+            }
+            other => Err(self.out_of_turn(&other).await),
+        }
+    }
+
+    async fn ask(&mut self, command: &Command, wait: Duration) -> Result<Reply, LaneError> {
+        let asked = match serde_json::to_string(command) {
+            Ok(line) => self.stdin.write_all(format!("{line}\n").as_bytes()).await,
+            Err(error) => Err(io::Error::other(error)),
+        };
+        if asked.is_err() {
+            return Err(self.died().await);
+        }
+        match tokio::time::timeout(wait, self.stdout.next_line()).await {
+            Err(_) => Err(self.failed(format!("did not answer within {} s", wait.as_secs())).await),
+            Ok(Err(_) | Ok(None)) => Err(self.died().await),
+            Ok(Ok(Some(line))) => match serde_json::from_str(&line) {
+                Ok(Reply::Failed { message }) => Err(self.failed(format!("failed: {message}")).await),
+                Ok(reply) => Ok(reply),
+                Err(error) => Err(self.failed(format!("said `{line}`, which is no answer: {error}")).await),
+            },
+        }
+    }
+
+    async fn died(&mut self) -> LaneError {
+        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        let how = match status {
+            Ok(Ok(status)) => format!("died ({status})"),
+            Ok(Err(_)) | Err(_) => "closed its pipes".into(),
+        };
+        self.failed(how).await
+    }
+
+    async fn out_of_turn(&mut self, reply: &Reply) -> LaneError {
+        self.failed(format!("answered out of turn: {reply:?}")).await
+    }
+
+    /// The error for what happened; the lane is killed so that its stderr is complete.
+    async fn failed(&mut self, what: String) -> LaneError {
+        // Both may fail only because the process is already gone.
+        let _ = self.child.start_kill();
+        let _ = tokio::time::timeout(Duration::from_secs(1), &mut self.stderr_reader).await;
+        let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+        LaneError { arm: self.arm.clone(), what, stderr }
+    }
+}

@@ -1,0 +1,102 @@
+//! What parent and lane say to each other: one JSON value per line, each command answered once.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::generator::{Load, Pacing, Played};
+use crate::mode::Mode;
+use crate::record::Spent;
+use crate::telemetry::Account;
+
+/// Version of this protocol; parent and lane of different versions refuse each other.
+pub const PROTOCOL: u32 = 1;
+
+/// The hidden subcommand that makes a process a lane.
+pub const SUBCOMMAND: &str = "lane";
+
+/// From the parent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "command")]
+pub enum Command {
+    /// Put a mode in place and serve. Answered by [`Reply::Ready`].
+    Start(Box<Start>),
+    /// Play load with the lane's own generator and meter it. Answered by [`Reply::Played`].
+    Play(Load),
+    /// Meter from now on. Answered by [`Reply::Begun`].
+    Begin,
+    /// Export what was caused, and meter until then. Answered by [`Reply::Ended`].
+    End,
+    /// Drain, shut telemetry down, report and end. Answered by [`Reply::Finished`].
+    Finish,
+}
+
+/// How to set a lane up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// The parent's [`PROTOCOL`].
+    pub protocol: u32,
+    /// The telemetry configuration.
+    pub mode: Mode,
+    /// Where telemetry goes; `None` leaves it to the `OTEL_*` variables.
+    pub endpoint: Option<String>,
+    /// What the payment takes.
+    #[serde(with = "humantime_serde")]
+    pub payment_delay: Duration,
+    /// Worker threads of the service's runtime.
+    pub service_threads: usize,
+    /// The generator to run inside; `None` when the parent drives the load.
+    pub generator: Option<GeneratorSetup>,
+}
+
+/// A generator for one lane.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GeneratorSetup {
+    /// Marks this lane's trace ids.
+    pub nonce: u64,
+    /// Keep-alive connections.
+    pub connections: usize,
+    /// How to wait for the next arrival.
+    pub pacing: Pacing,
+    /// Time a request may take.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+}
+
+/// From the lane.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "reply")]
+pub enum Reply {
+    /// The service answers at this address.
+    Ready {
+        /// The lane's [`PROTOCOL`].
+        protocol: u32,
+        /// Where the service listens.
+        addr: SocketAddr,
+    },
+    /// The load was played.
+    Played {
+        /// What came of it.
+        played: Box<Played>,
+        /// What it cost.
+        spent: Box<Spent>,
+    },
+    /// Metering has begun.
+    Begun,
+    /// Metering has ended.
+    Ended {
+        /// What was spent meanwhile.
+        spent: Box<Spent>,
+    },
+    /// The lane ends.
+    Finished {
+        /// Its side of the ledger.
+        account: Box<Account>,
+    },
+    /// The command could not be carried out.
+    Failed {
+        /// Why.
+        message: String,
+    },
+}

@@ -1,0 +1,54 @@
+//! What telemetry costs a Rust service, measured so that the number survives scrutiny.
+//!
+//! # The map of the house
+//!
+//! Data flows one way:
+//!
+//! ```text
+//! scenario → plan → trial → records → analysis → view → renderers
+//! ```
+//!
+//! | room | what is in it |
+//! | --- | --- |
+//! | [`cli`], [`commands`] | the command line, and one file per subcommand |
+//! | [`scenario`], [`mode`], [`units`], [`metric`] | what is asked for, as plain data |
+//! | [`plan`], [`arrivals`], [`workload`] | which arm plays when, when requests are due, what they hold; pure |
+//! | [`trial`] | drives a plan over lanes and records |
+//! | [`lane`] | one freshly launched process per arm and round: the parent's side, and the lane's own |
+//! | [`generator`] | plays arrivals over connections, open loop, and judges itself |
+//! | [`service`] | the order service that is measured |
+//! | [`telemetry`] | the only interpreter of a mode: recorder, subscriber, exporters |
+//! | [`sink`] | the OTLP receiver that proves what arrived |
+//! | [`meter`] | CPU by thread role, allocations, memory |
+//! | [`record`], [`result`] | what is stored |
+//! | [`stats`], [`analysis`] | what it says; pure |
+//! | [`report`], [`progress`] | how people see it |
+//!
+//! Generator, service, sink and meter do not know each other. Whatever comes after the records works from a file and
+//! gives the same answers, bit for bit.
+
+#![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare exact values where exactness is the point"))]
+
+pub mod analysis;
+pub mod arrivals;
+pub mod cli;
+pub mod commands;
+pub mod generator;
+pub mod lane;
+pub mod machine;
+pub mod meter;
+pub mod metric;
+pub mod mode;
+pub mod plan;
+pub mod progress;
+pub mod record;
+pub mod report;
+pub mod result;
+pub mod scenario;
+pub mod service;
+pub mod sink;
+pub mod stats;
+pub mod telemetry;
+pub mod trial;
+pub mod units;
+pub mod workload;

@@ -1,0 +1,42 @@
+//! The `otelbench` program: parse, dispatch, exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use otelbench::cli::{self, Cli, Command};
+use otelbench::commands::{self, Failure};
+use otelbench::meter::allocations::CountingAllocator;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(args) => {
+            let (file, flags) = args.into_parts();
+            commands::run::run(file.as_deref(), flags)
+        }
+        Command::Report(args) => commands::report::run(&args.result, args.format),
+        Command::Serve(args) => {
+            let endpoint = args.endpoint.as_ref().map(|endpoint| endpoint.as_str());
+            commands::serve::run(&args.mode.into_mode(), args.addr, endpoint, args.payment_delay)
+        }
+        Command::Sink(args) => commands::sink::run(args.addr, args.format),
+        Command::Modes(args) => commands::modes::run(args.format),
+        Command::Completions { shell } => {
+            cli::completions(shell, &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Lane => commands::lane::run(),
+    }
+}

@@ -1,0 +1,54 @@
+//! What is going on, on stderr: a bar on a terminal, a line per round elsewhere.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::trial::{self, Event};
+
+/// Tells a person at the terminal what runs now, how far it is and how long it will take.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    rounds: u32,
+    /// Load of the step under way, in microseconds.
+    step: u64,
+    quiet: bool,
+}
+
+impl Progress {
+    /// Progress through `rounds` rounds with this much load in all.
+    pub fn new(rounds: u32, load: Duration, quiet: bool) -> Self {
+        let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(u64::try_from(load.as_micros()).unwrap_or(u64::MAX)) };
+        let style = ProgressStyle::with_template("{spinner} {msg:44} {bar:28} {percent:>3} %  {eta} left");
+        // The template is a constant; indicatif's own look is as good as an error.
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self { bar, rounds, step: 0, quiet }
+    }
+
+    /// Shows an event.
+    pub fn show(&mut self, event: &Event) {
+        match event {
+            Event::Warming { round, arm, .. } => self.say(*round, &format!("launching and warming up {arm}")),
+            Event::Playing { round, arm, .. } => self.say(*round, &format!("load on {arm}")),
+            Event::Ending { round } => {
+                self.say(*round, "ending the lanes");
+                if self.bar.is_hidden() && !self.quiet {
+                    eprintln!("round {} of {} played", round + 1, self.rounds);
+                }
+            }
+            Event::Done => self.bar.inc(self.step),
+        }
+        self.step = trial::lasts_us(event) as u64;
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn say(&self, round: u32, what: &str) {
+        self.bar.set_message(format!("round {} of {}: {what}", round + 1, self.rounds));
+    }
+}

@@ -1,0 +1,282 @@
+//! What is stored while a run goes on: one line of JSON per event, appended and never changed.
+//!
+//! The first line describes the run, each slice and each lane that ended adds one. A run that was cut short, even by
+//! `kill -9`, leaves every finished line readable.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::generator::Played;
+use crate::machine::{Machine, Tool};
+use crate::meter::CpuUs;
+use crate::meter::allocations::Count;
+use crate::plan::Plan;
+use crate::scenario::Scenario;
+use crate::sink::Received;
+use crate::telemetry::Account;
+
+/// Name and major version of the result document.
+pub const SCHEMA: &str = "otelbench.result/1";
+
+/// What was run, where, and by what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Header {
+    /// `otelbench.result/1`.
+    pub schema: String,
+    /// The program that measured.
+    pub tool: Tool,
+    /// The machine it measured on.
+    pub machine: Machine,
+    /// When the run started: UTC, RFC 3339.
+    pub started_at: String,
+    /// What was measured, every default filled in.
+    pub scenario: Scenario,
+    /// In which order.
+    pub plan: Plan,
+}
+
+/// One slice: a stretch of load on one lane, the others idle.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct SliceRecord {
+    /// Round, from 0.
+    pub round: u32,
+    /// Which of the arm's slices in this round, from 0.
+    pub slice: u32,
+    /// The arm's name.
+    pub arm: String,
+    /// The load and what came of it.
+    #[serde(flatten)]
+    pub played: Played,
+    /// What the lane spent on it.
+    #[serde(flatten)]
+    pub spent: Spent,
+}
+
+/// What a lane spent from the start of a slice until what the slice caused was exported.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Spent {
+    /// Time from the first reading to the last.
+    pub wall_us: f64,
+    /// CPU time by the role of the thread that spent it.
+    pub cpu_us: CpuUs,
+    /// The part of it that falls due once per interval; null in modes without such work.
+    pub periodic: Option<Periodic>,
+    /// Allocations on the `request` and `exporter` threads; null where the process does not count them.
+    pub allocations: Option<Count>,
+    /// Why `allocations` is null.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocations_reason: Option<String>,
+    /// Resident memory of the lane at the end.
+    pub rss_bytes: u64,
+    /// What the lane spent while it was idle before this slice.
+    pub idle: Idle,
+    /// CPU time the hypervisor gave to others meanwhile, over all cores; in steps of 10 ms.
+    pub steal_us: f64,
+}
+
+/// Work that is due once per interval, however many requests there were. A slice is shorter than the interval and has the
+/// work done at its end, so analysis charges it `cpu_us / exports` for each interval's worth of load.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Periodic {
+    /// Times it was done.
+    pub exports: u64,
+    /// The interval at which it is due.
+    pub interval_us: f64,
+    /// CPU time it took; part of `cpu_us.exporter`.
+    pub cpu_us: f64,
+    /// Its part of the allocations.
+    pub allocations: Count,
+}
+
+/// A lane between two slices.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Idle {
+    /// How long it was idle.
+    pub wall_us: f64,
+    /// CPU time its process spent meanwhile.
+    pub cpu_us: f64,
+}
+
+/// One lane, from launch to end: its side of the ledger, and the sink's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct LaneRecord {
+    /// Round, from 0.
+    pub round: u32,
+    /// The arm's name.
+    pub arm: String,
+    /// Orders answered, warm-up included.
+    pub orders_completed: u64,
+    /// Orders sent of which the answer is not known, so that the service may or may not have counted them.
+    pub orders_uncertain: u64,
+    /// What the service says of its telemetry.
+    pub account: Account,
+    /// What the sink received; null where telemetry went elsewhere.
+    pub received: Option<Received>,
+}
+
+/// A line of the records file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "line", rename_all = "kebab-case")]
+pub enum Line {
+    /// The first.
+    Header(Box<Header>),
+    /// A slice was played.
+    Slice(Box<SliceRecord>),
+    /// A lane has ended.
+    Lane(Box<LaneRecord>),
+}
+
+/// Everything that was measured, in the order it was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Records {
+    /// What was run.
+    pub header: Header,
+    /// The slices.
+    pub slices: Vec<SliceRecord>,
+    /// The lanes.
+    pub lanes: Vec<LaneRecord>,
+}
+
+/// What is wrong with a records file.
+#[derive(Debug, Error)]
+pub enum RecordsError {
+    /// It cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A line is not what it should be.
+    #[error("{path}, line {line}: {reason}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// The records of a run that goes on: on disk as they are made, and in memory.
+#[derive(Debug)]
+pub struct RecordLog {
+    path: PathBuf,
+    file: File,
+    records: Records,
+}
+
+impl RecordLog {
+    /// Begins the file at `path` with the header. What stood there is kept beside it under `.bak`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn create(path: &Path, header: Header) -> Result<Self, RecordsError> {
+        let failed = |source| RecordsError::Io { path: path.into(), source };
+        if path.exists() {
+            fs::rename(path, path.with_extension("jsonl.bak")).map_err(failed)?;
+        }
+        let file = File::create(path).map_err(failed)?;
+        let mut log = Self {
+            path: path.into(),
+            file,
+            records: Records { header: header.clone(), slices: Vec::new(), lanes: Vec::new() },
+        };
+        log.append(&Line::Header(Box::new(header)))?;
+        Ok(log)
+    }
+
+    /// Adds a slice.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn slice(&mut self, record: SliceRecord) -> Result<(), RecordsError> {
+        self.append(&Line::Slice(Box::new(record.clone())))?;
+        self.records.slices.push(record);
+        Ok(())
+    }
+
+    /// Adds a lane.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn lane(&mut self, record: LaneRecord) -> Result<(), RecordsError> {
+        self.append(&Line::Lane(Box::new(record.clone())))?;
+        self.records.lanes.push(record);
+        Ok(())
+    }
+
+    /// The records so far.
+    pub fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// Where they are.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Ends the log.
+    pub fn into_records(self) -> Records {
+        self.records
+    }
+
+    fn append(&mut self, line: &Line) -> Result<(), RecordsError> {
+        // One write per line: whoever reads the file meanwhile, or after a kill, sees whole lines but for the last.
+        let written = serde_json::to_string(line)
+            .map_err(io::Error::other)
+            .and_then(|json| self.file.write_all(format!("{json}\n").as_bytes()));
+        written.map_err(|source| RecordsError::Io { path: self.path.clone(), source })
+    }
+}
+
+impl Records {
+    /// Reads a records file, also one whose last line was cut off.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a line before the last is not a record.
+    pub fn read(path: &Path) -> Result<Self, RecordsError> {
+        let failed = |source| RecordsError::Io { path: path.into(), source };
+        let lines: Vec<String> =
+            BufReader::new(File::open(path).map_err(failed)?).lines().collect::<io::Result<_>>().map_err(failed)?;
+        let malformed = |line: usize, reason: String| RecordsError::Malformed { path: path.into(), line, reason };
+        let mut parsed = lines.iter().enumerate().filter_map(|(index, text)| match serde_json::from_str::<Line>(text) {
+            Ok(line) => Some(Ok(line)),
+            // The last line may be one that was being written when the run was killed.
+            Err(_) if index > 0 && index + 1 == lines.len() => None,
+            Err(error) => Some(Err(malformed(index + 1, format!("not a record: {error}")))),
+        });
+        let header = match parsed.next() {
+            Some(Ok(Line::Header(header))) => *header,
+            Some(Err(error)) => return Err(error),
+            Some(Ok(_)) | None => return Err(malformed(1, "the first line must describe the run".into())),
+        };
+        let mut records = Self { header, slices: Vec::new(), lanes: Vec::new() };
+        for line in parsed {
+            match line? {
+                Line::Header(_) => return Err(malformed(1, "a second run begins in this file".into())),
+                Line::Slice(record) => records.slices.push(*record),
+                Line::Lane(record) => records.lanes.push(*record),
+            }
+        }
+        Ok(records)
+    }
+
+    /// Whether every slice that was planned is here.
+    pub fn is_whole(&self) -> bool {
+        let planned: usize = self.header.plan.order.iter().map(Vec::len).sum();
+        self.slices.len() == planned
+    }
+}

@@ -1,0 +1,11 @@
+//! What a result looks like to people.
+//!
+//! [`View`] turns a document into words, each number formatted once; a renderer only lays them out.
+
+mod markdown;
+mod table;
+mod view;
+
+pub use self::markdown::markdown;
+pub use self::table::table;
+pub use self::view::View;

@@ -1,0 +1,350 @@
+//! A document in words: every string and number formatted once, here.
+
+use crate::analysis::{ArmSummary, Delta};
+use crate::generator::Verdict;
+use crate::metric::Metric;
+use crate::result::Document;
+use crate::scenario::{Collector, Isolation, Role, Scenario};
+use crate::stats::Interval;
+use crate::units::grouped;
+
+/// What a report says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// What was run.
+    pub title: String,
+    /// Where and how, a line each.
+    pub setting: Vec<String>,
+    /// Heads of the columns.
+    pub columns: Vec<&'static str>,
+    /// One row per arm.
+    pub rows: Vec<Row>,
+    /// What keeps the run, or part of it, from being trusted.
+    pub warnings: Vec<String>,
+    /// What the placebo shows.
+    pub noise_floor: Option<String>,
+    /// One sentence per treatment.
+    pub sentences: Vec<String>,
+}
+
+/// One arm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Whether it is a treatment, which a reader looks for first.
+    pub is_treatment: bool,
+    /// The cells, in the order of the columns.
+    pub cells: Vec<String>,
+}
+
+/// Where a number could not be measured.
+const NOT_MEASURED: &str = "–";
+
+impl View {
+    /// The view of a document.
+    pub fn of(document: &Document) -> Self {
+        let scenario = &document.header.scenario;
+        let invalid = document.validity.verdict == Verdict::Invalid;
+        Self {
+            title: title(document),
+            setting: setting(document),
+            columns: vec!["arm", "CPU/req", "Δ CPU/req (95 %)", "p50", "p99", "p99.9", "allocs", "RSS", "spans lost"],
+            rows: document.arms.iter().map(|arm| row(arm, document)).collect(),
+            warnings: warnings(document),
+            noise_floor: noise_floor(document),
+            sentences: if invalid {
+                Vec::new()
+            } else {
+                let treatments = document.arms.iter().filter(|arm| arm.role == Role::Treatment);
+                treatments.filter_map(|arm| sentence(arm, document, scenario)).collect()
+            },
+        }
+    }
+}
+
+fn title(document: &Document) -> String {
+    let scenario = &document.header.scenario;
+    let treatments: Vec<&str> =
+        scenario.arms.iter().filter(|arm| arm.role == Role::Treatment).map(|arm| arm.name.as_str()).collect();
+    let asked = if treatments.is_empty() { "A/A".to_owned() } else { treatments.join(", ") };
+    let baseline = scenario.arms.first().map_or("", |arm| arm.name.as_str());
+    format!("{}: {asked} against {baseline} at {} requests per second", scenario.name, scenario.rps)
+}
+
+fn setting(document: &Document) -> Vec<String> {
+    let header = &document.header;
+    let scenario = &header.scenario;
+    let machine = &header.machine;
+    let mut place = vec![machine.cpu_model.clone().unwrap_or_else(|| "unknown processor".into())];
+    place.push(count(machine.cores as u64, "core"));
+    place.extend(machine.kernel.clone());
+    if machine.hypervisor == Some(true) {
+        place.push("virtual".into());
+    }
+    let generator = match scenario.isolation {
+        Isolation::InProcess => "generator in the lane",
+        Isolation::Process => "generator in the parent",
+    };
+    let collector = match &scenario.collector {
+        Collector::Embedded => "embedded sink".to_owned(),
+        Collector::Endpoint(url) => url.clone(),
+        Collector::Environment => "collector named by OTEL_EXPORTER_OTLP_*".to_owned(),
+    };
+    vec![
+        place.join(", "),
+        format!(
+            "{} rounds of {} × {} per arm, {} arrivals, seed {}",
+            document.rounds.complete,
+            scenario.slices,
+            humantime::format_duration(scenario.slice),
+            serde_json::to_value(scenario.arrivals).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default(),
+            header.plan.seed,
+        ),
+        format!(
+            "{}, {}, {generator}, {collector}",
+            count(scenario.connections as u64, "connection"),
+            count(scenario.service_threads as u64, "service thread"),
+        ),
+    ]
+}
+
+fn row(arm: &ArmSummary, document: &Document) -> Row {
+    let name = match arm.role {
+        Role::Baseline => format!("{} (baseline)", arm.name),
+        Role::Placebo | Role::Treatment => arm.name.clone(),
+    };
+    let change = delta(document, &arm.name, Metric::Cpu).map_or_else(String::new, change);
+    Row {
+        is_treatment: arm.role == Role::Treatment,
+        cells: vec![
+            name,
+            arm.cpu_us_per_request.total.map_or_else(missing, microseconds),
+            change,
+            arm.response_us.p50.map_or_else(missing, duration),
+            arm.response_us.p99.map_or_else(missing, duration),
+            arm.response_us.p999.map_or_else(missing, duration),
+            arm.allocations_per_request.map_or_else(missing, |n| format!("{n:.1}")),
+            arm.rss_bytes.map_or_else(missing, |bytes| format!("{:.1} MB", bytes / 1e6)),
+            lost_cell(arm),
+        ],
+    }
+}
+
+fn missing() -> String {
+    NOT_MEASURED.into()
+}
+
+fn delta<'a>(document: &'a Document, arm: &str, metric: Metric) -> Option<&'a Delta> {
+    document.deltas.iter().find(|delta| delta.arm == arm && delta.metric == metric)
+}
+
+/// A difference with its interval, and whether it is one.
+fn change(delta: &Delta) -> String {
+    let Some(absolute) = delta.absolute else { return missing() };
+    let digits = digits(absolute);
+    let range = format!("{:+.digits$} ({:+.digits$} … {:+.digits$})", absolute.estimate, absolute.low, absolute.high);
+    if delta.resolved { range } else { format!("{range} n.r.") }
+}
+
+/// Decimals that show the width of an interval with one or two digits, and no more.
+fn digits(interval: Interval) -> usize {
+    match interval.half_width() {
+        width if width >= 10.0 => 0,
+        width if width >= 0.5 => 1,
+        _ => 2,
+    }
+}
+
+fn microseconds(us: f64) -> String {
+    format!("{us:.1} µs")
+}
+
+/// A time in the unit that needs the fewest digits.
+fn duration(us: f64) -> String {
+    match us {
+        us if us < 1_000.0 => format!("{us:.0} µs"),
+        us if us < 10_000.0 => format!("{:.2} ms", us / 1e3),
+        us if us < 1e6 => format!("{:.0} ms", us / 1e3),
+        us => format!("{:.2} s", us / 1e6),
+    }
+}
+
+fn count(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{} {what}s", grouped(n)) }
+}
+
+/// The loss in two words: the share, and that all is right where it is.
+fn lost_cell(arm: &ArmSummary) -> String {
+    match arm.telemetry.spans {
+        None => NOT_MEASURED.into(),
+        Some(spans) => match spans.received {
+            None => "unknown".into(),
+            Some(received) if received == spans.ended => "0".into(),
+            Some(received) => {
+                let lost = spans.ended.saturating_sub(received);
+                format!("{} ({:.2} %)", grouped(lost), lost as f64 / spans.ended as f64 * 100.0)
+            }
+        },
+    }
+}
+
+fn warnings(document: &Document) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if document.validity.verdict == Verdict::Invalid {
+        warnings.push("The measurement is invalid, so no difference is given.".into());
+        warnings.extend(document.validity.causes.iter().cloned());
+    }
+    let rounds = &document.rounds;
+    if document.partial {
+        warnings.push(format!(
+            "The run was cut short: {} of {} rounds were played to their end.",
+            rounds.complete, rounds.planned
+        ));
+    }
+    if document.validity.verdict != Verdict::Invalid && !rounds.void.is_empty() {
+        warnings.push(format!("{} of {} rounds are void and count for no arm.", rounds.void.len(), rounds.planned));
+    }
+    for arm in &document.arms {
+        if document.validity.verdict != Verdict::Invalid {
+            let degraded = document
+                .records
+                .iter()
+                .filter(|slice| slice.arm == arm.name && slice.played.validity.verdict == Verdict::Degraded)
+                .count();
+            if degraded > 0 {
+                let example = arm.validity.causes.first().map_or("", String::as_str);
+                warnings.push(format!("{}: {} degraded, such as: {example}.", arm.name, count(degraded as u64, "slice")));
+            }
+        }
+        warnings.extend(telemetry_warnings(arm));
+    }
+    warnings
+}
+
+fn telemetry_warnings(arm: &ArmSummary) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let telemetry = &arm.telemetry;
+    if let Some(trees) = telemetry.trees.as_ref().filter(|trees| trees.wrong() > 0) {
+        warnings.push(format!(
+            "{}: {} of {} traces are not the tree they should be, such as: {}.",
+            arm.name,
+            grouped(trees.wrong()),
+            grouped(trees.traces),
+            trees.example.as_deref().unwrap_or("none was kept"),
+        ));
+    }
+    if let Some(metrics) = telemetry.metrics
+        && metrics.agrees() == Some(false)
+    {
+        warnings.push(format!(
+            "{}: the service counted {} orders, but {} were answered.",
+            arm.name,
+            grouped(metrics.requests_counted.unwrap_or(0)),
+            grouped(metrics.requests_completed),
+        ));
+    }
+    if let Some(unaccounted) = telemetry.spans.and_then(|spans| spans.unaccounted).filter(|n| *n != 0) {
+        warnings.push(format!("{}: {unaccounted} spans are unaccounted for: the ledger does not close.", arm.name));
+    }
+    warnings
+}
+
+fn noise_floor(document: &Document) -> Option<String> {
+    let placebo = document.arms.iter().find(|arm| arm.role == Role::Placebo)?;
+    let delta = delta(document, &placebo.name, Metric::Cpu)?;
+    let (Some(relative), Some(absolute)) = (delta.relative, delta.absolute) else { return None };
+    let verdict = if delta.resolved { "which is more than chance explains" } else { "as it should, not resolved" };
+    Some(format!(
+        "Noise floor: the placebo, the same as the baseline, differs by {:+.1} % of CPU ({:+.1} … {:+.1}), or {:+.2} µs, {verdict}.",
+        relative.estimate * 100.0,
+        relative.low * 100.0,
+        relative.high * 100.0,
+        absolute.estimate,
+    ))
+}
+
+/// What a treatment costs, in plain words.
+fn sentence(arm: &ArmSummary, document: &Document, scenario: &Scenario) -> Option<String> {
+    let delta = delta(document, &arm.name, Metric::Cpu)?;
+    let fate = fate(arm);
+    let (Some(absolute), Some(relative)) = (delta.absolute, delta.relative) else {
+        let reason = delta.reason.as_deref().unwrap_or("it was not measured");
+        return Some(format!("{}: its cost is not known: {reason}; {fate}.", arm.name));
+    };
+    if !delta.resolved {
+        let (us, share) = (delta.mde_absolute.unwrap_or(f64::NAN), delta.mde_relative.unwrap_or(f64::NAN) * 100.0);
+        return Some(format!(
+            "{}: a difference in CPU is not resolved; this run would have seen {us:.1} µs per request ({share:.0} %) or more; {fate}.",
+            arm.name,
+        ));
+    }
+    let digits = digits(absolute);
+    let verb = if absolute.estimate >= 0.0 { "costs" } else { "saves" };
+    let (low, high) = if absolute.estimate >= 0.0 { (absolute.low, absolute.high) } else { (-absolute.high, -absolute.low) };
+    Some(format!(
+        "{} {verb} {:.digits$} µs of CPU per request (95 %: {low:.digits$}–{high:.digits$}), ×{:.2}; that is {} cores at {} RPS; {fate}.",
+        arm.name,
+        absolute.estimate.abs(),
+        1.0 + relative.estimate,
+        significant(absolute.estimate.abs() * scenario.rps.as_f64() / 1e6),
+        scenario.rps,
+    ))
+}
+
+/// A small number with two significant digits.
+fn significant(value: f64) -> String {
+    match value {
+        v if v >= 10.0 => format!("{v:.0}"),
+        v if v >= 1.0 => format!("{v:.1}"),
+        v if v >= 0.1 => format!("{v:.2}"),
+        v => format!("{v:.3}"),
+    }
+}
+
+/// What became of the telemetry.
+fn fate(arm: &ArmSummary) -> String {
+    let Some(spans) = arm.telemetry.spans else {
+        return match arm.telemetry.metrics.and_then(|metrics| metrics.agrees()) {
+            Some(true) => "every order was counted".into(),
+            Some(false) => "orders were miscounted".into(),
+            None => "it makes no telemetry to lose".into(),
+        };
+    };
+    match spans.received {
+        None => "what arrived is not known here".into(),
+        Some(received) if received == spans.ended => "nothing was lost".into(),
+        Some(received) => {
+            let lost = spans.ended.saturating_sub(received);
+            let share = lost as f64 / spans.ended as f64 * 100.0;
+            let ways: Vec<String> = [
+                (spans.dropped.cast_signed(), "dropped at the full queue"),
+                (spans.failed.cast_signed(), "in failed exports"),
+                (spans.rejected.cast_signed(), "rejected"),
+                (spans.unaccounted.unwrap_or(0), "unaccounted for"),
+            ]
+            .into_iter()
+            .filter(|(n, _)| *n != 0)
+            .map(|(n, way)| format!("{n} {way}"))
+            .collect();
+            format!("{share:.2} % of the spans were lost ({})", ways.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_the_digits_their_interval_deserves() {
+        let interval = |low, high| Interval { estimate: f64::midpoint(low, high), low, high };
+        assert_eq!(digits(interval(20.0, 22.0)), 1);
+        assert_eq!(digits(interval(0.9, 1.1)), 2);
+        assert_eq!(digits(interval(100.0, 150.0)), 0);
+    }
+
+    #[test]
+    fn durations_take_the_unit_that_needs_few_digits() {
+        let written: Vec<String> = [87.4, 1_234.0, 56_780.0, 2_000_000.0].map(duration).into();
+        assert_eq!(written, ["87 µs", "1.23 ms", "57 ms", "2.00 s"]);
+    }
+}

@@ -1,0 +1,156 @@
+//! The result document: what was recorded, and what it says.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::analysis::{self, ArmSummary, Delta, Rounds};
+use crate::generator::Validity;
+use crate::record::{Header, LaneRecord, Records, RecordsError, SCHEMA, SliceRecord};
+
+/// A claim put to the test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Claim {
+    /// Its id.
+    pub id: String,
+    /// What it says.
+    pub statement: String,
+    /// The bound it names.
+    pub limit: f64,
+    /// Unit of limit and estimate.
+    pub unit: String,
+    /// What a share is a share of.
+    pub denominator: String,
+    /// What was measured.
+    pub estimate: Option<f64>,
+    /// Lower bound.
+    pub low: Option<f64>,
+    /// Upper bound.
+    pub high: Option<f64>,
+    /// `confirmed`, `refuted` or `inconclusive`.
+    pub verdict: String,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+/// A whole result, as stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Document {
+    /// What was run, where, and by what.
+    #[serde(flatten)]
+    pub header: Header,
+    /// Whether the run was cut short.
+    pub partial: bool,
+    /// Whether the run as a whole can be trusted. No delta is given of an invalid one.
+    pub validity: Validity,
+    /// How many rounds were planned, played and void.
+    pub rounds: Rounds,
+    /// One per slice, raw.
+    pub records: Vec<SliceRecord>,
+    /// One per lane, raw.
+    pub lanes: Vec<LaneRecord>,
+    /// What each arm measured, over its valid rounds.
+    pub arms: Vec<ArmSummary>,
+    /// Each arm against the baseline.
+    pub deltas: Vec<Delta>,
+    /// Claims put to the test; empty where none was.
+    pub claims: Vec<Claim>,
+}
+
+/// What is wrong with a stored result.
+#[derive(Debug, Error)]
+pub enum ResultError {
+    /// It cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not a result.
+    #[error("{path} is not a result of otelbench: {reason}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Its schema is another.
+    #[error("{path} has the schema `{schema}`; this program reads `{SCHEMA}`")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        schema: String,
+    },
+    /// It is a records file, and broken.
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+}
+
+impl Document {
+    /// The result of these records.
+    pub fn of(records: Records) -> Self {
+        let analysis = analysis::analyse(&records);
+        Self {
+            partial: !records.is_whole(),
+            validity: analysis.validity,
+            rounds: analysis.rounds,
+            arms: analysis.arms,
+            deltas: analysis.deltas,
+            claims: Vec::new(),
+            header: records.header,
+            records: records.slices,
+            lanes: records.lanes,
+        }
+    }
+
+    /// The records it was made from.
+    pub fn into_records(self) -> Records {
+        Records { header: self.header, slices: self.records, lanes: self.lanes }
+    }
+
+    /// Reads a result document, or the records file of a run that was cut short, and analyses it anew.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no result, or has another major version.
+    pub fn read(path: &Path) -> Result<Self, ResultError> {
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            return Ok(Self::of(Records::read(path)?));
+        }
+        let malformed = |reason: String| ResultError::Malformed { path: path.into(), reason };
+        let bytes = fs::read(path).map_err(|source| ResultError::Io { path: path.into(), source })?;
+        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| malformed(e.to_string()))?;
+        match value.get("schema").and_then(serde_json::Value::as_str) {
+            Some(SCHEMA) => {}
+            Some(schema) => return Err(ResultError::Foreign { path: path.into(), schema: schema.into() }),
+            None => return Err(malformed("it has no key `schema`".into())),
+        }
+        let stored: Self = serde_json::from_value(value).map_err(|e| malformed(e.to_string()))?;
+        Ok(Self::of(stored.into_records()))
+    }
+
+    /// Writes it to `path`, whole or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), ResultError> {
+        let failed = |source| ResultError::Io { path: path.into(), source };
+        let beside = path.with_extension("json.tmp");
+        fs::write(&beside, self.to_json()).map_err(failed)?;
+        fs::rename(&beside, path).map_err(failed)
+    }
+
+    /// As JSON, one key per line.
+    pub fn to_json(&self) -> String {
+        let mut json = serde_json::to_string_pretty(self).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
+        json.push('\n');
+        json
+    }
+}

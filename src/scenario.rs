@@ -1,0 +1,512 @@
+//! What to measure: settings from a file and from flags, resolved into a [`Scenario`] with every default filled in.
+//!
+//! A file and the flags fill the same [`Settings`]; the flag wins. Each value checks itself while it is read, so an error
+//! in a file carries its line and key.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use thiserror::Error;
+
+use crate::arrivals::Arrivals;
+use crate::generator::Pacing;
+use crate::mode::{self, Mode, UnknownMode};
+use crate::units::{Rate, parse_duration};
+
+/// Name of the arm that repeats the baseline.
+pub const PLACEBO: &str = "placebo";
+
+/// What a user asked for, in a file or by flags; `None` where nothing was said.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Names the scenario in the result and in the default path of the result.
+    pub name: Option<String>,
+    /// Requests per second.
+    pub rps: Option<Rate>,
+    /// The treatments.
+    pub mode: Option<ModeNames>,
+    /// The mode every treatment is compared with.
+    pub baseline: Option<ModeName>,
+    /// Leaves the second baseline arm out.
+    #[serde(alias = "no-placebo")]
+    pub no_placebo: Option<bool>,
+    /// Fresh launches of every arm.
+    pub rounds: Option<NonZeroU32>,
+    /// Slices of each arm in each round.
+    pub slices: Option<NonZeroU32>,
+    /// Length of a slice.
+    #[serde(default, deserialize_with = "positive_duration")]
+    pub slice: Option<Duration>,
+    /// Load on every fresh lane before its first slice.
+    #[serde(default, with = "humantime_serde::option")]
+    pub warmup: Option<Duration>,
+    /// Seed of the plan and of random arrivals.
+    pub seed: Option<u64>,
+    /// Arrival process.
+    pub arrivals: Option<Arrivals>,
+    /// How the generator waits for the next arrival.
+    pub pacing: Option<Pacing>,
+    /// What carries the requests.
+    pub transport: Option<Transport>,
+    /// Where the generator runs.
+    pub isolation: Option<Isolation>,
+    /// Keep-alive connections.
+    pub connections: Option<NonZeroUsize>,
+    /// Time a request may take from when it was written.
+    #[serde(default, deserialize_with = "positive_duration")]
+    pub timeout: Option<Duration>,
+    /// What the payment takes.
+    #[serde(default, alias = "payment-delay", with = "humantime_serde::option")]
+    pub payment_delay: Option<Duration>,
+    /// Worker threads of the service's runtime.
+    #[serde(alias = "service-threads")]
+    pub service_threads: Option<NonZeroUsize>,
+    /// A real collector instead of the embedded sink.
+    pub endpoint: Option<Endpoint>,
+    /// Where the result goes.
+    pub out: Option<PathBuf>,
+    /// What is printed on stdout.
+    pub format: Option<Format>,
+    /// No progress and no warnings on stderr.
+    pub quiet: Option<bool>,
+}
+
+/// The form in which a result is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// A table for a terminal.
+    #[default]
+    Table,
+    /// The result document.
+    Json,
+    /// A table for a page.
+    Markdown,
+}
+
+/// What carries a request to the service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// HTTP/1.1 over loopback.
+    #[default]
+    Tcp,
+}
+
+/// Where the generator runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    /// In the lane, on a thread and a runtime of its own.
+    #[default]
+    InProcess,
+    /// In the parent, over loopback.
+    Process,
+}
+
+/// A mode known by name.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ModeName(Mode);
+
+impl TryFrom<String> for ModeName {
+    type Error = UnknownMode;
+
+    fn try_from(name: String) -> Result<Self, UnknownMode> {
+        mode::named(name.trim()).map(Self)
+    }
+}
+
+impl std::str::FromStr for ModeName {
+    type Err = UnknownMode;
+
+    fn from_str(name: &str) -> Result<Self, UnknownMode> {
+        Self::try_from(name.to_owned())
+    }
+}
+
+impl ModeName {
+    /// The mode so called.
+    pub fn into_mode(self) -> Mode {
+        self.0
+    }
+}
+
+/// One mode or several: `"full"`, `"metrics,full"` or `["metrics", "full"]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModeNames(pub Vec<ModeName>);
+
+impl<'de> Deserialize<'de> for ModeNames {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "a mode name or an array of mode names")]
+        enum Written {
+            Joined(String),
+            Listed(Vec<String>),
+        }
+        let names = match Written::deserialize(deserializer)? {
+            Written::Joined(text) => text.split(',').map(str::to_owned).collect(),
+            Written::Listed(names) => names,
+        };
+        let modes: Result<Vec<ModeName>, UnknownMode> = names.into_iter().map(ModeName::try_from).collect();
+        modes.map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// The URL of an OTLP/gRPC receiver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Endpoint(String);
+
+impl TryFrom<String> for Endpoint {
+    type Error = String;
+
+    fn try_from(url: String) -> Result<Self, String> {
+        let valid = url
+            .parse::<http::Uri>()
+            .is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some_and(|h| !h.is_empty()));
+        valid.then(|| Self(url.clone())).ok_or_else(|| {
+            format!("`{url}` is not the URL of an OTLP/gRPC receiver; write it as http://localhost:4317")
+        })
+    }
+}
+
+impl std::str::FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(url: &str) -> Result<Self, String> {
+        Self::try_from(url.to_owned())
+    }
+}
+
+impl Endpoint {
+    /// The URL.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A duration greater than zero, for settings where zero has no meaning.
+///
+/// # Errors
+/// A message that shows what would be right.
+pub fn parse_positive_duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("must be longer than zero, such as 500ms, 2s or 1m".into()),
+        duration => Ok(duration),
+    }
+}
+
+fn positive_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_positive_duration(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// What is wrong with a scenario.
+#[derive(Debug, Error)]
+pub enum ScenarioError {
+    /// The file cannot be read.
+    #[error("cannot read the scenario {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not a scenario; the message holds line and key.
+    #[error("{path}: {source}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// One mode stands twice among the treatments.
+    #[error("--mode names `{0}` twice; each treatment is one arm, so name it once")]
+    TwiceNamed(String),
+    /// There is nothing to compare.
+    #[error("nothing to compare: the only mode is the baseline `{0}` and --no-placebo leaves its repeat out")]
+    NothingToCompare(String),
+}
+
+impl Settings {
+    /// Reads a scenario file; its stem is the scenario's name unless it gives one.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or has an unknown key or a value that means nothing.
+    pub fn from_file(path: &Path) -> Result<Self, ScenarioError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| ScenarioError::Unreadable { path: path.into(), source })?;
+        let mut settings: Self = toml::from_str(&text)
+            .map_err(|source| ScenarioError::Malformed { path: path.into(), source: Box::new(source) })?;
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        settings.name = settings.name.or(stem);
+        Ok(settings)
+    }
+
+    /// These settings where they say something, else those of `other`.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            name: self.name.or(other.name),
+            rps: self.rps.or(other.rps),
+            mode: self.mode.or(other.mode),
+            baseline: self.baseline.or(other.baseline),
+            no_placebo: self.no_placebo.or(other.no_placebo),
+            rounds: self.rounds.or(other.rounds),
+            slices: self.slices.or(other.slices),
+            slice: self.slice.or(other.slice),
+            warmup: self.warmup.or(other.warmup),
+            seed: self.seed.or(other.seed),
+            arrivals: self.arrivals.or(other.arrivals),
+            pacing: self.pacing.or(other.pacing),
+            transport: self.transport.or(other.transport),
+            isolation: self.isolation.or(other.isolation),
+            connections: self.connections.or(other.connections),
+            timeout: self.timeout.or(other.timeout),
+            payment_delay: self.payment_delay.or(other.payment_delay),
+            service_threads: self.service_threads.or(other.service_threads),
+            endpoint: self.endpoint.or(other.endpoint),
+            out: self.out.or(other.out),
+            format: self.format.or(other.format),
+            quiet: self.quiet.or(other.quiet),
+        }
+    }
+}
+
+/// What to measure, with every default filled in; stored in the result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Scenario {
+    /// Names the scenario.
+    pub name: String,
+    /// Requests per second asked of the generator.
+    #[cfg_attr(test, schemars(with = "f64"))]
+    pub rps: Rate,
+    /// The conditions compared; the baseline stands first.
+    pub arms: Vec<Arm>,
+    /// Fresh launches of every arm.
+    pub rounds: u32,
+    /// Slices of each arm in each round.
+    pub slices: u32,
+    /// Length of a slice, such as `1s`.
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub slice: Duration,
+    /// Load on every fresh lane before its first slice, such as `500ms`.
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub warmup: Duration,
+    /// Arrival process.
+    pub arrivals: Arrivals,
+    /// How the generator waits for the next arrival.
+    pub pacing: Pacing,
+    /// What carries the requests.
+    pub transport: Transport,
+    /// Where the generator runs.
+    pub isolation: Isolation,
+    /// Keep-alive connections.
+    pub connections: usize,
+    /// Time a request may take from when it was written.
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub timeout: Duration,
+    /// What the payment takes.
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub payment_delay: Duration,
+    /// Worker threads of the service's runtime.
+    pub service_threads: usize,
+    /// Where telemetry is sent.
+    pub collector: Collector,
+}
+
+/// One experimental condition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Arm {
+    /// Unique among the arms.
+    pub name: String,
+    /// What the arm is for.
+    pub role: Role,
+    /// The telemetry configuration, spelled out.
+    #[cfg_attr(test, schemars(with = "serde_json::Value"))]
+    pub mode: Mode,
+}
+
+/// What an arm is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// What the others are compared with.
+    Baseline,
+    /// The baseline once more: its delta is the noise floor.
+    Placebo,
+    /// What the question is about.
+    Treatment,
+}
+
+/// Where telemetry is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Collector {
+    /// The sink embedded in the parent process, which checks what arrives.
+    Embedded,
+    /// The collector at this URL; what it received is not known here.
+    Endpoint(String),
+    /// The collector that the `OTEL_EXPORTER_OTLP_*ENDPOINT` variables name.
+    Environment,
+}
+
+impl Scenario {
+    /// Fills in every default.
+    ///
+    /// # Errors
+    /// When the settings contradict each other.
+    pub fn resolve(settings: Settings) -> Result<Self, ScenarioError> {
+        let baseline = settings.baseline.map_or_else(|| known("none"), ModeName::into_mode);
+        let treatments: Vec<Mode> = match settings.mode {
+            Some(names) => names.0.into_iter().map(ModeName::into_mode).collect(),
+            None => vec![known("metrics"), known("full")],
+        };
+        let collector = match settings.endpoint {
+            Some(endpoint) => Collector::Endpoint(endpoint.0),
+            None if environment_names_a_collector() => Collector::Environment,
+            None => Collector::Embedded,
+        };
+        Ok(Self {
+            name: settings.name.unwrap_or_else(|| "run".into()),
+            rps: settings.rps.map_or_else(|| Rate::per_second(10_000.0).expect("in range"), |rate| rate),
+            arms: arms(baseline, treatments, settings.no_placebo.unwrap_or(false))?,
+            rounds: settings.rounds.map_or(8, NonZeroU32::get),
+            slices: settings.slices.map_or(2, NonZeroU32::get),
+            slice: settings.slice.unwrap_or(Duration::from_secs(1)),
+            warmup: settings.warmup.unwrap_or(Duration::from_millis(500)),
+            arrivals: settings.arrivals.unwrap_or_default(),
+            pacing: settings.pacing.unwrap_or_default(),
+            transport: settings.transport.unwrap_or_default(),
+            isolation: settings.isolation.unwrap_or_default(),
+            connections: settings.connections.map_or(16, NonZeroUsize::get),
+            timeout: settings.timeout.unwrap_or(Duration::from_secs(5)),
+            payment_delay: settings.payment_delay.unwrap_or(Duration::ZERO),
+            service_threads: settings.service_threads.map_or_else(default_service_threads, NonZeroUsize::get),
+            collector,
+        })
+    }
+
+    /// The names of the arms, the baseline's first.
+    pub fn arm_names(&self) -> Vec<String> {
+        self.arms.iter().map(|arm| arm.name.clone()).collect()
+    }
+}
+
+fn arms(baseline: Mode, treatments: Vec<Mode>, no_placebo: bool) -> Result<Vec<Arm>, ScenarioError> {
+    let mut arms = vec![Arm { name: baseline.name.clone(), role: Role::Baseline, mode: baseline.clone() }];
+    if !no_placebo {
+        arms.push(Arm { name: PLACEBO.into(), role: Role::Placebo, mode: baseline.clone() });
+    }
+    // The baseline is measured in any case, so naming it among the treatments asks for nothing more.
+    for mode in treatments.into_iter().filter(|mode| mode.name != baseline.name) {
+        if arms.iter().any(|arm| arm.name == mode.name) {
+            return Err(ScenarioError::TwiceNamed(mode.name));
+        }
+        arms.push(Arm { name: mode.name.clone(), role: Role::Treatment, mode });
+    }
+    if arms.len() < 2 {
+        return Err(ScenarioError::NothingToCompare(baseline.name));
+    }
+    Ok(arms)
+}
+
+fn known(name: &str) -> Mode {
+    mode::named(name).expect("the defaults name modes that exist")
+}
+
+/// Half the cores: the generator, the exporters and the sink need the rest.
+fn default_service_threads() -> usize {
+    thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
+}
+
+fn environment_names_a_collector() -> bool {
+    ["", "TRACES_", "METRICS_"]
+        .iter()
+        .any(|signal| std::env::var_os(format!("OTEL_EXPORTER_OTLP_{signal}ENDPOINT")).is_some_and(|v| !v.is_empty()))
+}
+
+/// The address that lanes and the embedded sink bind: loopback, any free port.
+pub const LOOPBACK: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Settings, String> {
+        toml::from_str(text).map_err(|e: toml::de::Error| e.to_string())
+    }
+
+    #[test]
+    fn errors_in_a_file_name_the_line_and_the_key() {
+        for (text, line, says) in [
+            ("rps = 1000\nrsp = 2000\n", "line 2", "unknown field `rsp`"),
+            ("\nrps = -5\n", "line 2", "a rate must be"),
+            ("rounds = 0\n", "line 1", "nonzero"),
+            ("mode = \"ful\"\n", "line 1", "did you mean `full`?"),
+            ("mode = [\"metrics\", \"ful\"]\n", "line 1", "did you mean `full`?"),
+            ("slice = \"0s\"\n", "line 1", "longer than zero"),
+            ("slice = \"10\"\n", "line 1", "500ms"),
+            ("endpoint = \"localhost\"\n", "line 1", "http://localhost:4317"),
+            ("rps = \n", "line 1", "rps"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(line) && error.contains(says), "{text:?} gave {error}");
+        }
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let file = parse("rps = 1000\nrounds = 3\nmode = \"metrics,full\"").unwrap();
+        let flags = Settings { rps: Some(Rate::per_second(500.0).unwrap()), ..Settings::default() };
+        let scenario = Scenario::resolve(flags.or(file)).unwrap();
+        assert_eq!(scenario.rps.as_f64(), 500.0);
+        assert_eq!(scenario.rounds, 3);
+        assert_eq!(scenario.arm_names(), ["none", PLACEBO, "metrics", "full"]);
+    }
+
+    #[test]
+    fn the_baseline_is_one_arm_even_when_it_is_named_among_the_treatments() {
+        let scenario = Scenario::resolve(parse("mode = \"none,full\"").unwrap()).unwrap();
+        assert_eq!(scenario.arm_names(), ["none", PLACEBO, "full"]);
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let twice = Scenario::resolve(parse("mode = \"full,full\"").unwrap());
+        assert!(matches!(twice, Err(ScenarioError::TwiceNamed(name)) if name == "full"));
+        let nothing = Scenario::resolve(parse("mode = \"none\"\nno_placebo = true").unwrap());
+        assert!(matches!(nothing, Err(ScenarioError::NothingToCompare(_))));
+    }
+
+    #[test]
+    fn every_scenario_kept_in_the_repository_resolves() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+        let mut seen = 0;
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|ext| ext == "toml") {
+                Scenario::resolve(Settings::from_file(&path).unwrap()).unwrap();
+                seen += 1;
+            }
+        }
+        assert!(seen > 0, "no scenario found");
+    }
+}

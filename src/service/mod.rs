@@ -1,0 +1,144 @@
+//! The order service: a small axum service with the shape of a real one.
+//!
+//! `POST /order` processes an order: it reserves the inventory and, holding that reservation, charges the payment in a
+//! task of its own. Each step is a span, each order a count and a latency. The handlers are written once, generic over
+//! [`Instruments`]. The service knows nothing of where telemetry goes.
+
+mod instruments;
+mod order;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+
+use crate::mode::Handlers;
+
+pub use self::instruments::{Bare, BareSpawn, Instruments, Macros};
+pub use self::order::{Order, Receipt, Rejection};
+
+/// Name of the service's worker threads, by which their CPU time is told from others'.
+pub const THREAD: &str = "service";
+
+/// Each span of an order and the one it stands under; the first stands under the caller's.
+pub const SPANS: &[(&str, Option<&str>)] =
+    &[("process_order", None), ("reserve_inventory", Some("process_order")), ("charge_payment", Some("reserve_inventory"))];
+
+/// The counter that says how many orders were processed, good or bad.
+pub const ORDERS_TOTAL: &str = "orders.total";
+
+/// Renders the metrics for a scrape.
+pub type Scrape = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// How the service is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// What the payment takes.
+    pub payment_delay: Duration,
+}
+
+#[derive(Clone)]
+struct Shop<I> {
+    instruments: I,
+    config: Config,
+}
+
+/// The service's routes, with handlers that record as `handlers` says; `GET /metrics` answers if there is a `scrape`.
+pub fn router(handlers: Handlers, config: Config, scrape: Option<Scrape>) -> Router {
+    let routes = match handlers {
+        Handlers::Bare => orders(Bare, config),
+        Handlers::Macros => orders(Macros, config),
+        Handlers::BareSpawn => orders(BareSpawn, config),
+    };
+    let routes = routes.route("/healthz", get(|| async { "ok\n" }));
+    match scrape {
+        Some(scrape) => routes.route("/metrics", get(move || async move { exposition(scrape()) })),
+        None => routes,
+    }
+}
+
+fn exposition(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+fn orders<I: Instruments>(instruments: I, config: Config) -> Router {
+    Router::new().route("/order", post(place_order::<I>)).with_state(Shop { instruments, config })
+}
+
+/// Serves `routes` on `listener` until `shutdown`, then answers what is under way, for at most `drain`.
+///
+/// # Errors
+/// When the listener fails, or requests are still under way after `drain`.
+pub async fn run(
+    listener: TcpListener,
+    routes: Router,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+    drain: Duration,
+) -> io::Result<()> {
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let draining = async move {
+        shutdown.await;
+        let _ = stop.send(());
+    };
+    // Without it an answer may wait for the acknowledgement of the last; the connection works either way.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let serving = axum::serve(listener, routes).with_graceful_shutdown(draining).into_future();
+    let overdue = async {
+        // Without a shutdown there is nothing to bound.
+        if stopped.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(drain).await;
+    };
+    tokio::select! {
+        served = serving => served,
+        () = overdue => Err(io::Error::new(io::ErrorKind::TimedOut, "requests were still under way when the drain time was out")),
+    }
+}
+
+async fn place_order<I: Instruments>(State(shop): State<Shop<I>>, headers: HeaderMap, body: Bytes) -> Response {
+    let instruments = shop.instruments;
+    let outcome = instruments.order(&headers, process(&instruments, shop.config, &body)).await;
+    match outcome {
+        Ok(receipt) => (StatusCode::OK, axum_json(&receipt)).into_response(),
+        Err(rejection) => (rejection.status(), axum_json(&rejection.body())).into_response(),
+    }
+}
+
+fn axum_json(value: &impl serde::Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn process<I: Instruments>(instruments: &I, config: Config, body: &[u8]) -> Result<Receipt, Rejection> {
+    let order = Order::parse(body)?;
+    instruments.inventory(reserve_inventory(instruments, config, order)).await
+}
+
+/// Reserves what was ordered and holds it while the payment is charged.
+async fn reserve_inventory<I: Instruments>(instruments: &I, config: Config, order: Order) -> Result<Receipt, Rejection> {
+    let receipt = order.receipt();
+    let payment = instruments.payment(charge_payment(config.payment_delay, order));
+    tokio::spawn(payment).await.map_err(|_| Rejection::PaymentLost)??;
+    Ok(receipt)
+}
+
+async fn charge_payment(delay: Duration, order: Order) -> Result<(), Rejection> {
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    order.charge()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! The service through its own socket, as a client meets it.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::*;
+
+const GOOD: &str = r#"{"user":"ada","items":["tea"],"quantity":2,"amount":9.5}"#;
+
+async fn start(handlers: Handlers, payment_delay: Duration) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<io::Result<()>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let routes = router(handlers, Config { payment_delay }, None);
+    let shutdown = async { drop(stopped.await) };
+    (addr, stop, tokio::spawn(run(listener, routes, shutdown, Duration::from_secs(30))))
+}
+
+async fn send(addr: SocketAddr, request: String) -> String {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+fn post_order(body: &str) -> String {
+    format!("POST /order HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn a_good_order_is_answered_with_its_id_by_every_kind_of_handler() {
+    for handlers in [Handlers::Bare, Handlers::Macros, Handlers::BareSpawn] {
+        let (addr, _stop, _) = start(handlers, Duration::ZERO).await;
+        let answer = send(addr, post_order(GOOD)).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"order_id\":\"order-"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_body_is_refused_with_422_and_a_reason() {
+    let (addr, _stop, _) = start(Handlers::Macros, Duration::ZERO).await;
+    for (body, reason) in [
+        ("", "not an order"),
+        ("[1", "not an order"),
+        (r#"{"user":"ada"}"#, "missing field"),
+        (r#"{"user":"ada","items":[],"quantity":1,"amount":1}"#, "at least one item"),
+        (r#"{"user":"","items":["tea"],"quantity":1,"amount":1}"#, "user must not be empty"),
+        (r#"{"user":"ada","items":["tea"],"quantity":0,"amount":1}"#, "quantity must be 1"),
+        (r#"{"user":"ada","items":["tea"],"quantity":1,"amount":-1}"#, "greater than zero"),
+    ] {
+        let answer = send(addr, post_order(body)).await;
+        assert!(answer.starts_with("HTTP/1.1 422") && answer.contains(reason), "{body}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn health_is_answered() {
+    let (addr, _stop, _) = start(Handlers::Macros, Duration::ZERO).await;
+    let answer = send(addr, "GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".into()).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn shutdown_answers_what_is_under_way() {
+    let (addr, stop, served) = start(Handlers::Macros, Duration::from_millis(200)).await;
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(post_order(GOOD).as_bytes()).await.unwrap();
+    // Until the service has read the request there is nothing under way to wait for.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    stop.send(()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    served.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_is_bounded_when_a_request_never_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let routes = router(Handlers::Bare, Config { payment_delay: Duration::from_secs(1_000_000) }, None);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let served = tokio::spawn(run(listener, routes, async { drop(stopped.await) }, Duration::from_secs(5)));
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(post_order(GOOD).as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stop.send(()).unwrap();
+    assert_eq!(served.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+}

@@ -1,0 +1,102 @@
+//! The service's side of the ledger.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// What the service knows of the telemetry it made, when it closes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Account {
+    /// Where spans went; null in modes that make none.
+    pub spans: Option<ServiceSpans>,
+    /// Exports of spans.
+    pub span_exports: Option<Exports>,
+    /// Exports of metrics.
+    pub metric_exports: Option<Exports>,
+    /// Orders that the last scrape showed, in modes that are scraped.
+    pub scraped_orders: Option<u64>,
+    /// What the SDK had to say, warnings and errors; the first few.
+    pub diagnostics: Vec<String>,
+    /// Time that the shutdown took.
+    pub shutdown_ms: f64,
+}
+
+/// Where the spans of one service went, as far as it knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ServiceSpans {
+    /// Spans that ended, counted in front of the batch processor.
+    pub ended: u64,
+    /// Dropped because the queue was full, by the SDK's own count.
+    pub dropped: u64,
+    /// In batches whose export failed.
+    pub failed: u64,
+    /// Refused by the collector, by its own count.
+    pub rejected: u64,
+}
+
+/// Exports of one signal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Exports {
+    /// Exports tried.
+    pub count: u64,
+    /// Of these, failed.
+    pub failed: u64,
+    /// Half took at most this long; null when there was none.
+    pub p50_ms: Option<f64>,
+    /// 99 % took at most this long; null when there was none.
+    pub p99_ms: Option<f64>,
+}
+
+/// The running log of one exporter.
+#[derive(Debug)]
+pub(super) struct ExportLog {
+    failed: AtomicU64,
+    failed_items: AtomicU64,
+    durations_ns: Mutex<Histogram<u64>>,
+}
+
+impl Default for ExportLog {
+    fn default() -> Self {
+        // A minute: the exporter's own time-out is 10 s.
+        let durations = Histogram::new_with_max(60_000_000_000, 3).expect("the bounds are the library's");
+        Self { failed: AtomicU64::new(0), failed_items: AtomicU64::new(0), durations_ns: Mutex::new(durations) }
+    }
+}
+
+impl ExportLog {
+    /// Notes an export of so many items.
+    pub(super) fn exported(&self, items: u64, took: Duration, succeeded: bool) {
+        if !succeeded {
+            self.failed.fetch_add(1, Relaxed);
+            self.failed_items.fetch_add(items, Relaxed);
+        }
+        self.durations().saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Items in exports that failed.
+    pub(super) fn failed_items(&self) -> u64 {
+        self.failed_items.load(Relaxed)
+    }
+
+    /// Exports tried so far.
+    pub(super) fn exports(&self) -> u64 {
+        self.durations().len()
+    }
+
+    pub(super) fn summary(&self) -> Exports {
+        let durations = self.durations();
+        let at = |q| (!durations.is_empty()).then(|| durations.value_at_quantile(q) as f64 / 1e6);
+        Exports { count: durations.len(), failed: self.failed.load(Relaxed), p50_ms: at(0.5), p99_ms: at(0.99) }
+    }
+
+    fn durations(&self) -> std::sync::MutexGuard<'_, Histogram<u64>> {
+        // A panic while recording cannot leave a histogram of counts in a state worth refusing.
+        self.durations_ns.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

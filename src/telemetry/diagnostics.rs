@@ -1,0 +1,131 @@
+//! What the OpenTelemetry SDK says about itself, kept for the account.
+//!
+//! The SDK tells how many spans its queue dropped in one place only: a log event at shutdown. This layer hears it. It
+//! looks at events alone, which the service's hot path does not emit, so it costs the measured code nothing.
+
+use std::fmt::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+
+/// Messages kept; an exporter that fails every time says the same thing every time.
+const KEPT: usize = 8;
+
+/// What was heard so far. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Diagnostics(Arc<Heard>);
+
+#[derive(Debug, Default)]
+struct Heard {
+    dropped: AtomicU64,
+    rejected: AtomicU64,
+    messages: Mutex<Vec<String>>,
+}
+
+impl Diagnostics {
+    /// Spans that the batch processor dropped, by its own count at shutdown.
+    pub(super) fn dropped(&self) -> u64 {
+        self.0.dropped.load(Relaxed)
+    }
+
+    /// Spans that the collector refused, by its own count.
+    pub(super) fn rejected(&self) -> u64 {
+        self.0.rejected.load(Relaxed)
+    }
+
+    pub(super) fn messages(&self) -> Vec<String> {
+        self.lock().clone()
+    }
+
+    pub(super) fn note(&self, message: String) {
+        let mut messages = self.lock();
+        if messages.len() < KEPT && !messages.contains(&message) {
+            messages.push(message);
+        }
+    }
+
+    pub(super) fn layer(&self) -> Listener {
+        Listener(self.clone())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.0.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The layer that hears the SDK.
+pub(super) struct Listener(Diagnostics);
+
+impl<S: Subscriber> Layer<S> for Listener {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        if *metadata.level() > Level::WARN || !metadata.target().starts_with("opentelemetry") {
+            return;
+        }
+        let mut said = Said::default();
+        event.record(&mut said);
+        let heard = &self.0.0;
+        match metadata.name() {
+            "BatchSpanProcessor.SpansDropped" => heard.dropped.store(said.dropped_spans, Relaxed),
+            "TonicTracesClient.PartialSuccess" => {
+                heard.rejected.fetch_add(said.rejected_spans, Relaxed);
+            }
+            _ => {}
+        }
+        self.0.note(format!("{}:{}", metadata.name(), said.text));
+    }
+}
+
+#[derive(Default)]
+struct Said {
+    dropped_spans: u64,
+    rejected_spans: u64,
+    text: String,
+}
+
+impl Visit for Said {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "dropped_span_count" {
+            self.dropped_spans = value;
+        }
+        self.record_debug(field, &value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        if field.name() == "rejected_spans" {
+            self.rejected_spans = value.unsigned_abs();
+        }
+        self.record_debug(field, &value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        // Writing to a string cannot fail.
+        let _ = write!(self.text, " {}={value:?}", field.name());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    #[test]
+    fn the_count_of_dropped_spans_is_heard_and_other_crates_are_not() {
+        let diagnostics = Diagnostics::default();
+        let subscriber = tracing_subscriber::registry().with(diagnostics.layer());
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(name: "BatchSpanProcessor.SpansDropped", target: "opentelemetry_sdk", dropped_span_count = 7_u64);
+            tracing::warn!(name: "TonicTracesClient.PartialSuccess", target: "opentelemetry-otlp", rejected_spans = 3_i64);
+            tracing::warn!(name: "BatchSpanProcessor.SpansDropped", target: "my_app", dropped_span_count = 9_u64);
+        });
+        assert_eq!((diagnostics.dropped(), diagnostics.rejected()), (7, 3));
+        assert_eq!(diagnostics.messages().len(), 2);
+    }
+}

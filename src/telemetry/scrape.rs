@@ -1,0 +1,103 @@
+//! A scrape of the Prometheus recorder once per interval, on a thread of its own.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use super::PERIODIC_EXPORT_THREADS;
+
+/// The order counter as Prometheus writes it.
+const ORDERS: &str = "orders_total";
+
+/// Renders the recorder's metrics when an interval has passed or when asked to.
+pub(super) struct Scraper {
+    handle: PrometheusHandle,
+    requests: Sender<Sender<()>>,
+    scrapes: Arc<AtomicU64>,
+    thread: JoinHandle<()>,
+}
+
+impl fmt::Debug for Scraper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scraper").field("scrapes", &self.scrapes).finish_non_exhaustive()
+    }
+}
+
+impl Scraper {
+    pub(super) fn start(handle: PrometheusHandle, interval: Duration) -> io::Result<Self> {
+        let (requests, inbox) = channel();
+        let scrapes = Arc::new(AtomicU64::new(0));
+        let (rendered, count) = (handle.clone(), Arc::clone(&scrapes));
+        let thread = thread::Builder::new()
+            .name(PERIODIC_EXPORT_THREADS[2].into())
+            .spawn(move || scrape_until_closed(&rendered, &inbox, &count, interval))?;
+        Ok(Self { handle, requests, scrapes, thread })
+    }
+
+    /// Renders now, on the scraper's thread, and waits for it.
+    pub(super) fn scrape_now(&self) {
+        let (done, finished) = channel();
+        if self.requests.send(done).is_ok() {
+            // An error means that the thread is gone, and with it what there was to wait for.
+            let _ = finished.recv();
+        }
+    }
+
+    /// Scrapes done so far.
+    pub(super) fn scrapes(&self) -> u64 {
+        self.scrapes.load(Relaxed)
+    }
+
+    /// A way to render from anywhere.
+    pub(super) fn render(&self) -> Arc<dyn Fn() -> String + Send + Sync> {
+        let handle = self.handle.clone();
+        Arc::new(move || handle.render())
+    }
+
+    /// Ends the thread; returns the orders that a last scrape shows.
+    pub(super) fn finish(self) -> Option<u64> {
+        drop(self.requests);
+        let joined = self.thread.join();
+        joined.ok().and_then(|()| counter(&self.handle.render(), ORDERS))
+    }
+}
+
+fn scrape_until_closed(handle: &PrometheusHandle, inbox: &Receiver<Sender<()>>, scrapes: &AtomicU64, interval: Duration) {
+    let mut due = Instant::now() + interval;
+    loop {
+        let asked = inbox.recv_timeout(due.saturating_duration_since(Instant::now()));
+        if matches!(asked, Err(RecvTimeoutError::Disconnected)) {
+            return;
+        }
+        std::hint::black_box(handle.render());
+        scrapes.fetch_add(1, Relaxed);
+        match asked {
+            // The asker may have stopped waiting.
+            Ok(done) => drop(done.send(())),
+            Err(_) => due += interval,
+        }
+    }
+}
+
+/// The value of an unlabelled counter in a text exposition.
+fn counter(exposition: &str, name: &str) -> Option<u64> {
+    exposition.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counter_is_read_from_its_own_line() {
+        let text = "# TYPE orders_total counter\norders_total_other 9\norders_total 41\n";
+        assert_eq!(counter(text, "orders_total"), Some(41));
+        assert_eq!(counter("", "orders_total"), None);
+    }
+}

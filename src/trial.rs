@@ -1,0 +1,289 @@
+//! Drives a plan over lanes, and records.
+//!
+//! A round launches a fresh lane for every arm and warms each up; then the slices are played, on one lane at a time and in
+//! the plan's order, the others idle; then all lanes end and give their account. What a lane is, this module does not
+//! know: [`Lanes`] is real in [`LiveLanes`] and scripted in tests.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::analysis::VOID_INVALID;
+use crate::generator::{Load, Played, Verdict};
+use crate::lane::host::{Lane, LaneError, Placement};
+use crate::lane::protocol::{GeneratorSetup, PROTOCOL, Start};
+use crate::plan::Plan;
+use crate::record::{LaneRecord, RecordLog, RecordsError, SliceRecord, Spent};
+use crate::scenario::{Arm, Collector, Isolation, LOOPBACK, Scenario};
+use crate::service;
+use crate::sink::{Received, Receiver, Sink, TreeShape};
+use crate::telemetry::Account;
+use crate::units::micros;
+use crate::workload::Workload;
+
+/// Share of the machine that the hypervisor may give to others before a slice is degraded.
+const STEAL_DEGRADED: f64 = 0.05;
+
+/// What a trial is doing, for whoever watches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A lane is being launched and warmed up.
+    Warming {
+        /// Round, from 0.
+        round: u32,
+        /// The arm.
+        arm: String,
+        /// How long the load will last.
+        lasts: Duration,
+    },
+    /// A slice is being played.
+    Playing {
+        /// Round, from 0.
+        round: u32,
+        /// The arm.
+        arm: String,
+        /// How long the load will last.
+        lasts: Duration,
+    },
+    /// The lanes of a round are ending.
+    Ending {
+        /// Round, from 0.
+        round: u32,
+    },
+    /// What the last event announced is done.
+    Done,
+}
+
+/// Why a trial stopped before its end. What was recorded until then is kept.
+#[derive(Debug, Error)]
+pub enum TrialError {
+    /// A lane did not start, or died.
+    #[error(transparent)]
+    Lane(#[from] LaneError),
+    /// A record could not be written.
+    #[error("cannot write a record: {0}")]
+    Records(#[from] RecordsError),
+}
+
+/// The lanes of one round.
+pub trait Lanes {
+    /// Launches a fresh lane for `arm`.
+    fn launch(&mut self, round: u32, arm: &Arm) -> impl Future<Output = Result<(), LaneError>>;
+
+    /// Plays load on the lane of `arm`.
+    fn play(&mut self, arm: &str, load: Load) -> impl Future<Output = Result<(Played, Spent), LaneError>>;
+
+    /// Ends the lane of `arm`: its account, and what the sink received of it.
+    fn finish(&mut self, arm: &str) -> impl Future<Output = Result<(Account, Option<Received>), LaneError>>;
+}
+
+/// Runs the plan that `log` was begun with. When more rounds are void than a valid run may have, the rest is not played.
+///
+/// # Errors
+/// When a lane fails or a record cannot be written.
+pub async fn run(lanes: &mut impl Lanes, log: &mut RecordLog, watch: &mut impl FnMut(Event)) -> Result<(), TrialError> {
+    let header = log.records().header.clone();
+    let (scenario, plan) = (&header.scenario, &header.plan);
+    let mut void = BTreeSet::new();
+    for (round, order) in (0..plan.rounds).zip(&plan.order) {
+        let mut lives: HashMap<&str, Life> = HashMap::new();
+        for arm in &scenario.arms {
+            watch(Event::Warming { round, arm: arm.name.clone(), lasts: scenario.warmup });
+            lanes.launch(round, arm).await?;
+            let life = lives.entry(&arm.name).or_default();
+            if !scenario.warmup.is_zero() {
+                // The slices of a round are numbered from 0; the warm-up must not share the arrivals of any.
+                let load = life.load(scenario, plan, round, u32::MAX, scenario.warmup);
+                life.note(&lanes.play(&arm.name, load).await?.0);
+            }
+            watch(Event::Done);
+        }
+        for arm in order {
+            watch(Event::Playing { round, arm: arm.clone(), lasts: scenario.slice });
+            let life = lives.entry(arm).or_default();
+            let load = life.load(scenario, plan, round, life.slices, scenario.slice);
+            let (mut played, spent) = lanes.play(arm, load).await?;
+            life.note(&played);
+            judge_machine(&mut played, &spent, header.machine.cores);
+            if played.validity.verdict == Verdict::Invalid {
+                void.insert(round);
+            }
+            log.slice(SliceRecord { round, slice: life.slices, arm: arm.clone(), played, spent })?;
+            life.slices += 1;
+            watch(Event::Done);
+            if void.len() as f64 > VOID_INVALID * f64::from(plan.rounds) {
+                return Ok(());
+            }
+        }
+        watch(Event::Ending { round });
+        for arm in &scenario.arms {
+            let (account, received) = lanes.finish(&arm.name).await?;
+            let life = lives.remove(arm.name.as_str()).unwrap_or_default();
+            log.lane(LaneRecord {
+                round,
+                arm: arm.name.clone(),
+                orders_completed: life.completed,
+                orders_uncertain: life.uncertain,
+                account,
+                received,
+            })?;
+        }
+        watch(Event::Done);
+    }
+    Ok(())
+}
+
+/// What a lane has been through so far.
+#[derive(Default)]
+struct Life {
+    slices: u32,
+    sent: u64,
+    completed: u64,
+    uncertain: u64,
+}
+
+impl Life {
+    fn load(&self, scenario: &Scenario, plan: &Plan, round: u32, slice: u32, duration: Duration) -> Load {
+        Load {
+            arrivals: scenario.arrivals,
+            rate: scenario.rps,
+            duration,
+            seed: plan.slice_seed(round, slice),
+            first_seq: self.sent,
+        }
+    }
+
+    fn note(&mut self, played: &Played) {
+        let counts = &played.load;
+        self.sent += counts.scheduled;
+        // A status is an answer, whatever it says: the service has counted that order.
+        let answered: u64 = counts.failed.iter().filter(|(class, _)| class.starts_with("status_")).map(|(_, n)| n).sum();
+        self.completed += counts.completed + answered;
+        self.uncertain += counts.failures() - answered + counts.timed_out + counts.in_flight;
+    }
+}
+
+/// Adds to the generator's verdict what only the machine knows.
+fn judge_machine(played: &mut Played, spent: &Spent, cores: usize) {
+    let share = spent.steal_us / (spent.wall_us * cores as f64);
+    if share > STEAL_DEGRADED {
+        let cause = format!("the hypervisor gave {:.0} % of this machine to others", share * 100.0);
+        played.validity.find(Verdict::Degraded, cause);
+    }
+}
+
+/// Real lanes, with the embedded sink beside them if telemetry goes there.
+#[derive(Debug)]
+pub struct LiveLanes {
+    executable: PathBuf,
+    scenario: Scenario,
+    plan: Plan,
+    sink: Option<Sink>,
+    running: HashMap<String, (Lane, Option<Receiver>)>,
+}
+
+impl LiveLanes {
+    /// Lanes of `executable`.
+    ///
+    /// # Errors
+    /// When the sink cannot be started.
+    pub fn new(executable: PathBuf, scenario: Scenario, plan: Plan) -> io::Result<Self> {
+        let sink = match scenario.collector {
+            Collector::Embedded => Some(Sink::start()?),
+            Collector::Endpoint(_) | Collector::Environment => None,
+        };
+        Ok(Self { executable, scenario, plan, sink, running: HashMap::new() })
+    }
+}
+
+impl Lanes for LiveLanes {
+    async fn launch(&mut self, round: u32, arm: &Arm) -> Result<(), LaneError> {
+        let scenario = &self.scenario;
+        // Unlike any other lane's of this run, and of any other run but by chance.
+        let nonce = self.plan.slice_seed(round, 0).rotate_left(17) ^ name_hash(&arm.name);
+        let receiver = match &self.sink {
+            None => None,
+            Some(sink) => Some(sink.listen(LOOPBACK.into(), order_trees(Workload::new(nonce))).map_err(|error| LaneError {
+                arm: arm.name.clone(),
+                what: format!("has no sink to send to: {error}"),
+                stderr: Vec::new(),
+            })?),
+        };
+        let endpoint = match &scenario.collector {
+            Collector::Embedded => receiver.as_ref().map(Receiver::endpoint),
+            Collector::Endpoint(url) => Some(url.clone()),
+            Collector::Environment => None,
+        };
+        let start = Start {
+            protocol: PROTOCOL,
+            mode: arm.mode.clone(),
+            endpoint,
+            payment_delay: scenario.payment_delay,
+            service_threads: scenario.service_threads,
+            generator: None,
+        };
+        let setup = GeneratorSetup {
+            nonce,
+            connections: scenario.connections,
+            pacing: scenario.pacing,
+            timeout: scenario.timeout,
+        };
+        let placement = match scenario.isolation {
+            Isolation::InProcess => Placement::Inside,
+            Isolation::Process => Placement::Here,
+        };
+        let lane = Lane::launch(&self.executable, &arm.name, start, setup, placement).await?;
+        self.running.insert(arm.name.clone(), (lane, receiver));
+        Ok(())
+    }
+
+    async fn play(&mut self, arm: &str, load: Load) -> Result<(Played, Spent), LaneError> {
+        let wait = load.duration + self.scenario.timeout;
+        match self.running.get_mut(arm) {
+            Some((lane, _)) => lane.play(load, wait).await,
+            None => Err(not_running(arm)),
+        }
+    }
+
+    async fn finish(&mut self, arm: &str) -> Result<(Account, Option<Received>), LaneError> {
+        let (lane, receiver) = self.running.remove(arm).ok_or_else(|| not_running(arm))?;
+        // The lane has had an answer to its last export, so the sink has all it will get.
+        let account = lane.finish().await?;
+        Ok((account, receiver.map(|receiver| receiver.received())))
+    }
+}
+
+fn not_running(arm: &str) -> LaneError {
+    LaneError { arm: arm.into(), what: "is not running".into(), stderr: Vec::new() }
+}
+
+/// The trees that the order service's traces should form when `workload` called it.
+pub fn order_trees(workload: Workload) -> TreeShape {
+    let spans = service::SPANS.iter().map(|(name, parent)| ((*name).to_owned(), parent.map(str::to_owned))).collect();
+    TreeShape { spans, caller: Some(std::sync::Arc::new(workload)) }
+}
+
+/// FNV-1a: stable between builds, unlike the standard hasher.
+fn name_hash(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// How long a scenario's load lasts in all, warm-ups included.
+pub fn load_time(scenario: &Scenario) -> Duration {
+    let per_lane = scenario.warmup + scenario.slice * scenario.slices;
+    per_lane * scenario.rounds * scenario.arms.len() as u32
+}
+
+/// The time a trial's events announce, in microseconds; for a progress bar.
+pub fn lasts_us(event: &Event) -> f64 {
+    match event {
+        Event::Warming { lasts, .. } | Event::Playing { lasts, .. } => micros(*lasts),
+        Event::Ending { .. } | Event::Done => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

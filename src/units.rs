@@ -1,0 +1,141 @@
+//! Quantities with a unit: request rates and the way durations and rates are written.
+//!
+//! Values are checked where they are read, so the rest of the crate never meets a rate of zero.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A request rate in requests per second: finite and greater than zero.
+///
+/// Held in millionths of a request per second so that the arrival times of a constant rate are exact
+/// integer arithmetic, also for fractional rates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct Rate {
+    micro: u64,
+}
+
+/// Why a number is not a [`Rate`].
+#[derive(Clone, Copy, Debug, Error, PartialEq)]
+#[error("a rate must be a number of requests per second from 0.001 to 10000000, such as 10000; got {0}")]
+pub struct RateError(f64);
+
+impl Rate {
+    /// The rate of `per_second` requests per second.
+    ///
+    /// # Errors
+    /// When it is not between 0.001 and 10 million.
+    pub fn per_second(per_second: f64) -> Result<Self, RateError> {
+        if !(0.001..=1e7).contains(&per_second) {
+            return Err(RateError(per_second));
+        }
+        // In range by the check above: at most 1e13.
+        Ok(Self { micro: (per_second * 1e6).round() as u64 })
+    }
+
+    /// Requests per second.
+    pub fn as_f64(self) -> f64 {
+        self.micro as f64 / 1e6
+    }
+
+    /// Nanoseconds from the start until arrival `index` of a constant schedule, rounded down.
+    pub fn arrival_ns(self, index: u64) -> u64 {
+        let ns = u128::from(index) * 1_000_000_000_000_000 / u128::from(self.micro);
+        u64::try_from(ns).unwrap_or(u64::MAX)
+    }
+}
+
+impl TryFrom<f64> for Rate {
+    type Error = RateError;
+
+    fn try_from(per_second: f64) -> Result<Self, RateError> {
+        Self::per_second(per_second)
+    }
+}
+
+impl From<Rate> for f64 {
+    fn from(rate: Rate) -> f64 {
+        rate.as_f64()
+    }
+}
+
+impl FromStr for Rate {
+    type Err = RateError;
+
+    fn from_str(text: &str) -> Result<Self, RateError> {
+        Self::per_second(text.parse().map_err(|_| RateError(f64::NAN))?)
+    }
+}
+
+impl fmt::Display for Rate {
+    /// Thousands are set apart: `10 000`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.micro % 1_000_000 == 0 {
+            f.write_str(&grouped(self.micro / 1_000_000))
+        } else {
+            write!(f, "{}", self.as_f64())
+        }
+    }
+}
+
+/// `n` with its thousands set apart by spaces: `1 234 567`.
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(' ');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Reads a duration as users write it: `500ms`, `2s`, `1m`.
+///
+/// # Errors
+/// A message that shows the accepted form.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|e| format!("{e}; write a duration with its unit, such as 500ms, 2s or 1m"))
+}
+
+/// A duration in microseconds, as stored documents hold it.
+pub fn micros(duration: Duration) -> f64 {
+    duration.as_nanos() as f64 / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constant_arrivals_are_exact_integers_even_for_fractional_rates() {
+        let thirds = Rate::per_second(3.0).unwrap();
+        assert_eq!(thirds.arrival_ns(0), 0);
+        assert_eq!(thirds.arrival_ns(1), 333_333_333);
+        assert_eq!(thirds.arrival_ns(3), 1_000_000_000);
+        let fractional = Rate::per_second(0.5).unwrap();
+        assert_eq!(fractional.arrival_ns(7), 14_000_000_000);
+        let odd = Rate::per_second(9_999.999_999).unwrap();
+        assert_eq!(odd.arrival_ns(9_999_999_999), 1_000_000_000_000_000);
+    }
+
+    #[test]
+    fn rates_that_mean_nothing_are_refused() {
+        for bad in ["0", "-5", "nan", "inf", "ten", ""] {
+            assert!(bad.parse::<Rate>().is_err(), "{bad} was accepted");
+        }
+    }
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!(Rate::per_second(10_000.0).unwrap().to_string(), "10 000");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_234_567), "1 234 567");
+    }
+}
