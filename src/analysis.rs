@@ -154,6 +154,13 @@ pub struct SpanLedger {
     pub duplicated: Option<u64>,
 }
 
+impl SpanLedger {
+    /// Spans that ended and were not received; 0 where that is not known.
+    pub fn lost(&self) -> u64 {
+        self.received.map_or(0, |received| self.ended.saturating_sub(received))
+    }
+}
+
 /// Where metrics went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -256,8 +263,7 @@ fn sort_rounds(records: &Records) -> (Rounds, Validity) {
             }
         }
     }
-    let rounds =
-        Rounds { planned, complete: complete_rounds(records).len() as u32, void: void.into_iter().collect() };
+    let rounds = Rounds { planned, complete: complete_rounds(records).len() as u32, void: void.into_iter().collect() };
     (rounds, validity)
 }
 
@@ -314,7 +320,8 @@ impl RoundOfArm {
             whole.completed += slice.played.load.completed;
             whole.request_us += spent.cpu_us.request;
             // Work done once per interval is charged for the share of the interval that the slice lasted.
-            let due = spent.periodic.filter(|p| p.exports > 0).map(|p| (p, slice_us / p.interval_us / p.exports as f64));
+            let due =
+                spent.periodic.filter(|p| p.exports > 0).map(|p| (p, slice_us / p.interval_us / p.exports as f64));
             let normalised = |raw: f64, periodic: f64| due.map_or(raw, |(_, share)| raw - periodic + periodic * share);
             whole.exporter_us += normalised(spent.cpu_us.exporter, due.map_or(0.0, |(p, _)| p.cpu_us));
             whole.allocations = match (whole.allocations, spent.allocations) {
@@ -447,10 +454,9 @@ fn telemetry(arm: &Arm, lanes: &[&LaneRecord]) -> TelemetrySummary {
         requests_uncertain: lanes.iter().map(|lane| lane.orders_uncertain).sum(),
     });
     TelemetrySummary {
-        trees: spans.and(lanes.iter().map(|lane| lane.received.as_ref().map(|r| r.trees.clone())).fold(
-            Some(TreeReport::default()),
-            |sum, trees| Some(add_trees(sum?, trees?)),
-        )),
+        trees: spans.and(lanes.iter().try_fold(TreeReport::default(), |sum, lane| {
+            lane.received.as_ref().map(|received| add_trees(sum, received.trees.clone()))
+        })),
         spans,
         metrics,
         wire_bytes: sum(&|lane| Some(lane.received.as_ref()?.wire_bytes)).filter(|_| received_here),

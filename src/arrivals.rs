@@ -97,8 +97,7 @@ mod tests {
 
     #[test]
     fn poisson_gaps_have_the_mean_and_spread_of_an_exponential() {
-        let due: Vec<u64> =
-            Schedule::new(Arrivals::Poisson, rate(1_000.0), Duration::from_secs(100), 7).collect();
+        let due: Vec<u64> = Schedule::new(Arrivals::Poisson, rate(1_000.0), Duration::from_secs(100), 7).collect();
         let gaps: Vec<f64> = due.windows(2).map(|pair| (pair[1] - pair[0]) as f64).collect();
         let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
         let sd = (gaps.iter().map(|g| (g - mean).powi(2)).sum::<f64>() / gaps.len() as f64).sqrt();

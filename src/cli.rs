@@ -12,9 +12,8 @@ use serde::de::DeserializeOwned;
 
 use crate::arrivals::Arrivals;
 use crate::generator::Pacing;
-use crate::scenario::{
-    Endpoint, Format, Isolation, ModeName, ModeNames, Settings, Transport, parse_positive_duration,
-};
+use crate::placement::Pinning;
+use crate::scenario::{Endpoint, Format, Isolation, ModeName, ModeNames, Settings, Transport, parse_positive_duration};
 use crate::units::{Rate, parse_duration};
 
 /// What telemetry costs a Rust service, with an interval on every number and proof that the telemetry arrived.
@@ -100,6 +99,9 @@ pub struct RunArgs {
     /// How the generator waits for the next arrival; coarse clumps to 1 ms [default: auto]
     #[arg(long, value_name = "HOW", value_parser = named::<Pacing>(&["auto", "timer", "spin", "coarse"]))]
     pacing: Option<Pacing>,
+    /// Whether generator and service are kept on cores of their own [default: auto]
+    #[arg(long, value_name = "HOW", value_parser = named::<Pinning>(&["auto", "none", "apart"]))]
+    pinning: Option<Pinning>,
     /// What carries the requests [default: tcp]
     #[arg(long, value_name = "HOW", value_parser = named::<Transport>(&["tcp"]))]
     transport: Option<Transport>,
@@ -160,6 +162,7 @@ impl RunArgs {
             seed: self.seed,
             arrivals: self.arrivals,
             pacing: self.pacing,
+            pinning: self.pinning,
             transport: self.transport,
             isolation: self.isolation,
             connections: self.connections,
@@ -177,7 +180,9 @@ impl RunArgs {
 
 /// `otelbench report`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  otelbench report results/run.json\n  otelbench report results/run.jsonl    the records of a run that was killed")]
+#[command(
+    after_help = "Examples:\n  otelbench report results/run.json\n  otelbench report results/run.jsonl    the records of a run that was killed"
+)]
 pub struct ReportArgs {
     /// A result document, or the records file of a run that was cut short
     pub result: PathBuf,
@@ -196,7 +201,7 @@ pub struct ServeArgs {
     /// Where to listen
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
     pub addr: SocketAddr,
-    /// An OTLP/gRPC collector [default: what OTEL_EXPORTER_OTLP_ENDPOINT says, or http://localhost:4317]
+    /// An OTLP/gRPC collector [default: the one the `OTEL_*` variables name, or the SDK's]
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<Endpoint>,
     /// What the payment takes
@@ -212,7 +217,9 @@ Examples:
 
 /// `otelbench sink`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  otelbench sink --addr 127.0.0.1:4317 --format json\n\nStop it with Ctrl-C; it then prints what it received.")]
+#[command(
+    after_help = "Example:\n  otelbench sink --addr 127.0.0.1:4317 --format json\n\nStop it with Ctrl-C; it then prints what it received."
+)]
 pub struct SinkArgs {
     /// Where to listen
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4317")]
@@ -243,8 +250,7 @@ fn formats() -> impl TypedValueParser<Value = Format> {
 fn named<T: DeserializeOwned + Clone + Send + Sync + 'static>(
     names: &'static [&'static str],
 ) -> impl TypedValueParser<Value = T> {
-    PossibleValuesParser::new(names)
-        .try_map(|name| serde_json::from_value::<T>(serde_json::Value::String(name)))
+    PossibleValuesParser::new(names).try_map(|name| serde_json::from_value::<T>(serde_json::Value::String(name)))
 }
 
 #[cfg(test)]
@@ -259,7 +265,7 @@ mod tests {
     #[test]
     fn every_option_of_run_reaches_the_settings() {
         let line = "otelbench run s.toml --rps 5 --mode metrics,full --baseline bare --no-placebo --rounds 3 --slices 4 \
-                    --slice 2s --warmup 1s --seed 9 --arrivals poisson --pacing spin --transport tcp --isolation process \
+                    --slice 2s --warmup 1s --seed 9 --arrivals poisson --pacing spin --pinning none --transport tcp --isolation process \
                     --connections 7 --timeout 3s --payment-delay 50ms --service-threads 2 --endpoint http://h:1 --out o.json \
                     --format json --quiet";
         let Ok(Cli { command: Command::Run(args) }) = Cli::try_parse_from(line.split_whitespace()) else {
@@ -280,6 +286,7 @@ mod tests {
             seed: Some(9),
             arrivals: Some(Arrivals::Poisson),
             pacing: Some(Pacing::Spin),
+            pinning: Some(Pinning::None),
             transport: Some(Transport::Tcp),
             isolation: Some(Isolation::Process),
             connections: Some(_),

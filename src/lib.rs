@@ -13,6 +13,7 @@
 //! | [`cli`], [`commands`] | the command line, and one file per subcommand |
 //! | [`scenario`], [`mode`], [`units`], [`metric`] | what is asked for, as plain data |
 //! | [`plan`], [`arrivals`], [`workload`] | which arm plays when, when requests are due, what they hold; pure |
+//! | [`placement`] | which cores generator and service run on |
 //! | [`trial`] | drives a plan over lanes and records |
 //! | [`lane`] | one freshly launched process per arm and round: the parent's side, and the lane's own |
 //! | [`generator`] | plays arrivals over connections, open loop, and judges itself |
@@ -33,12 +34,15 @@ pub mod analysis;
 pub mod arrivals;
 pub mod cli;
 pub mod commands;
+#[cfg(test)]
+mod fixture;
 pub mod generator;
 pub mod lane;
 pub mod machine;
 pub mod meter;
 pub mod metric;
 pub mod mode;
+pub mod placement;
 pub mod plan;
 pub mod progress;
 pub mod record;

@@ -6,6 +6,7 @@ use clap::Parser;
 use otelbench::cli::{self, Cli, Command};
 use otelbench::commands::{self, Failure};
 use otelbench::meter::allocations::CountingAllocator;
+use otelbench::scenario::Endpoint;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -28,7 +29,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         }
         Command::Report(args) => commands::report::run(&args.result, args.format),
         Command::Serve(args) => {
-            let endpoint = args.endpoint.as_ref().map(|endpoint| endpoint.as_str());
+            let endpoint = args.endpoint.as_ref().map(Endpoint::as_str);
             commands::serve::run(&args.mode.into_mode(), args.addr, endpoint, args.payment_delay)
         }
         Command::Sink(args) => commands::sink::run(args.addr, args.format),

@@ -109,13 +109,7 @@ pub fn all() -> Vec<Mode> {
         traces,
     };
     vec![
-        mode(
-            "bare",
-            "no instrumentation calls in the code at all",
-            Handlers::Bare,
-            Metrics::Nowhere,
-            None,
-        ),
+        mode("bare", "no instrumentation calls in the code at all", Handlers::Bare, Metrics::Nowhere, None),
         mode(
             "none",
             "instrumented code, no recorder and no subscriber installed",

@@ -38,9 +38,8 @@ impl Plan {
             }
             deck.pop().unwrap_or_default()
         };
-        let order = (0..rounds)
-            .map(|_| (0..slices).flat_map(|_| next_row()).map(|arm| arms[arm].clone()).collect())
-            .collect();
+        let order =
+            (0..rounds).map(|_| (0..slices).flat_map(|_| next_row()).map(|arm| arms[arm].clone()).collect()).collect();
         Self { seed, rounds, slices, order }
     }
 
@@ -53,10 +52,8 @@ impl Plan {
 /// The rows of a Williams design for `k` treatments: `k` rows when `k` is even, `2k` when it is odd.
 fn williams(k: usize) -> Vec<Vec<usize>> {
     // First row 0, 1, k-1, 2, k-2, …: successive differences are all distinct.
-    let first: Vec<usize> =
-        (0..k).map(|i| if i % 2 == 1 { i.div_ceil(2) } else { (k - i / 2) % k }).collect();
-    let mut rows: Vec<Vec<usize>> =
-        (0..k).map(|shift| first.iter().map(|arm| (arm + shift) % k).collect()).collect();
+    let first: Vec<usize> = (0..k).map(|i| if i % 2 == 1 { i.div_ceil(2) } else { (k - i / 2) % k }).collect();
+    let mut rows: Vec<Vec<usize>> = (0..k).map(|shift| first.iter().map(|arm| (arm + shift) % k).collect()).collect();
     if !k.is_multiple_of(2) {
         let mirrored: Vec<Vec<usize>> = rows.iter().map(|row| row.iter().rev().copied().collect()).collect();
         rows.extend(mirrored);

@@ -19,7 +19,11 @@ pub struct Progress {
 impl Progress {
     /// Progress through `rounds` rounds with this much load in all.
     pub fn new(rounds: u32, load: Duration, quiet: bool) -> Self {
-        let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(u64::try_from(load.as_micros()).unwrap_or(u64::MAX)) };
+        let bar = if quiet {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::new(u64::try_from(load.as_micros()).unwrap_or(u64::MAX))
+        };
         let style = ProgressStyle::with_template("{spinner} {msg:44} {bar:28} {percent:>3} %  {eta} left");
         // The template is a constant; indicatif's own look is as good as an error.
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

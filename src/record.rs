@@ -252,12 +252,13 @@ impl Records {
         let lines: Vec<String> =
             BufReader::new(File::open(path).map_err(failed)?).lines().collect::<io::Result<_>>().map_err(failed)?;
         let malformed = |line: usize, reason: String| RecordsError::Malformed { path: path.into(), line, reason };
-        let mut parsed = lines.iter().enumerate().filter_map(|(index, text)| match serde_json::from_str::<Line>(text) {
-            Ok(line) => Some(Ok(line)),
-            // The last line may be one that was being written when the run was killed.
-            Err(_) if index > 0 && index + 1 == lines.len() => None,
-            Err(error) => Some(Err(malformed(index + 1, format!("not a record: {error}")))),
-        });
+        let mut parsed =
+            lines.iter().enumerate().filter_map(|(index, text)| match serde_json::from_str::<Line>(text) {
+                Ok(line) => Some(Ok(line)),
+                // The last line may be one that was being written when the run was killed.
+                Err(_) if index > 0 && index + 1 == lines.len() => None,
+                Err(error) => Some(Err(malformed(index + 1, format!("not a record: {error}")))),
+            });
         let header = match parsed.next() {
             Some(Ok(Line::Header(header))) => *header,
             Some(Err(error)) => return Err(error),

@@ -16,6 +16,7 @@ use thiserror::Error;
 use crate::arrivals::Arrivals;
 use crate::generator::Pacing;
 use crate::mode::{self, Mode, UnknownMode};
+use crate::placement::{self, Pinning, Placement};
 use crate::units::{Rate, parse_duration};
 
 /// Name of the arm that repeats the baseline.
@@ -52,6 +53,8 @@ pub struct Settings {
     pub arrivals: Option<Arrivals>,
     /// How the generator waits for the next arrival.
     pub pacing: Option<Pacing>,
+    /// Whether generator and service are kept on cores.
+    pub pinning: Option<Pinning>,
     /// What carries the requests.
     pub transport: Option<Transport>,
     /// Where the generator runs.
@@ -243,8 +246,8 @@ impl Settings {
     /// # Errors
     /// When the file cannot be read, or has an unknown key or a value that means nothing.
     pub fn from_file(path: &Path) -> Result<Self, ScenarioError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| ScenarioError::Unreadable { path: path.into(), source })?;
+        let text =
+            fs::read_to_string(path).map_err(|source| ScenarioError::Unreadable { path: path.into(), source })?;
         let mut settings: Self = toml::from_str(&text)
             .map_err(|source| ScenarioError::Malformed { path: path.into(), source: Box::new(source) })?;
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
@@ -268,6 +271,7 @@ impl Settings {
             seed: self.seed.or(other.seed),
             arrivals: self.arrivals.or(other.arrivals),
             pacing: self.pacing.or(other.pacing),
+            pinning: self.pinning.or(other.pinning),
             transport: self.transport.or(other.transport),
             isolation: self.isolation.or(other.isolation),
             connections: self.connections.or(other.connections),
@@ -325,6 +329,8 @@ pub struct Scenario {
     pub payment_delay: Duration,
     /// Worker threads of the service's runtime.
     pub service_threads: usize,
+    /// The cores that generator and service are kept on.
+    pub placement: Placement,
     /// Where telemetry is sent.
     pub collector: Collector,
 }
@@ -384,9 +390,11 @@ impl Scenario {
             None if environment_names_a_collector() => Collector::Environment,
             None => Collector::Embedded,
         };
+        let service_threads = settings.service_threads.map_or_else(default_service_threads, NonZeroUsize::get);
+        let pinning = settings.pinning.unwrap_or_default();
         Ok(Self {
             name: settings.name.unwrap_or_else(|| "run".into()),
-            rps: settings.rps.map_or_else(|| Rate::per_second(10_000.0).expect("in range"), |rate| rate),
+            rps: settings.rps.unwrap_or(Rate::TEN_THOUSAND),
             arms: arms(baseline, treatments, settings.no_placebo.unwrap_or(false))?,
             rounds: settings.rounds.map_or(8, NonZeroU32::get),
             slices: settings.slices.map_or(2, NonZeroU32::get),
@@ -399,7 +407,8 @@ impl Scenario {
             connections: settings.connections.map_or(16, NonZeroUsize::get),
             timeout: settings.timeout.unwrap_or(Duration::from_secs(5)),
             payment_delay: settings.payment_delay.unwrap_or(Duration::ZERO),
-            service_threads: settings.service_threads.map_or_else(default_service_threads, NonZeroUsize::get),
+            service_threads,
+            placement: Placement::of(pinning, &placement::allowed_cores(), service_threads),
             collector,
         })
     }

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::analysis::VOID_INVALID;
 use crate::generator::{Load, Played, Verdict};
-use crate::lane::host::{Lane, LaneError, Placement};
+use crate::lane::host::{Lane, LaneError, Whereabouts};
 use crate::lane::protocol::{GeneratorSetup, PROTOCOL, Start};
 use crate::plan::Plan;
 use crate::record::{LaneRecord, RecordLog, RecordsError, SliceRecord, Spent};
@@ -160,7 +160,8 @@ impl Life {
         let counts = &played.load;
         self.sent += counts.scheduled;
         // A status is an answer, whatever it says: the service has counted that order.
-        let answered: u64 = counts.failed.iter().filter(|(class, _)| class.starts_with("status_")).map(|(_, n)| n).sum();
+        let answered: u64 =
+            counts.failed.iter().filter(|(class, _)| class.starts_with("status_")).map(|(_, n)| n).sum();
         self.completed += counts.completed + answered;
         self.uncertain += counts.failures() - answered + counts.timed_out + counts.in_flight;
     }
@@ -206,11 +207,13 @@ impl Lanes for LiveLanes {
         let nonce = self.plan.slice_seed(round, 0).rotate_left(17) ^ name_hash(&arm.name);
         let receiver = match &self.sink {
             None => None,
-            Some(sink) => Some(sink.listen(LOOPBACK.into(), order_trees(Workload::new(nonce))).map_err(|error| LaneError {
-                arm: arm.name.clone(),
-                what: format!("has no sink to send to: {error}"),
-                stderr: Vec::new(),
-            })?),
+            Some(sink) => {
+                Some(sink.listen(LOOPBACK.into(), order_trees(Workload::new(nonce))).map_err(|error| LaneError {
+                    arm: arm.name.clone(),
+                    what: format!("has no sink to send to: {error}"),
+                    stderr: Vec::new(),
+                })?)
+            }
         };
         let endpoint = match &scenario.collector {
             Collector::Embedded => receiver.as_ref().map(Receiver::endpoint),
@@ -223,19 +226,21 @@ impl Lanes for LiveLanes {
             endpoint,
             payment_delay: scenario.payment_delay,
             service_threads: scenario.service_threads,
+            service_cores: scenario.placement.service.clone(),
             generator: None,
         };
         let setup = GeneratorSetup {
             nonce,
             connections: scenario.connections,
             pacing: scenario.pacing,
+            cores: scenario.placement.generator.clone(),
             timeout: scenario.timeout,
         };
-        let placement = match scenario.isolation {
-            Isolation::InProcess => Placement::Inside,
-            Isolation::Process => Placement::Here,
+        let generator_runs = match scenario.isolation {
+            Isolation::InProcess => Whereabouts::Inside,
+            Isolation::Process => Whereabouts::Here,
         };
-        let lane = Lane::launch(&self.executable, &arm.name, start, setup, placement).await?;
+        let lane = Lane::launch(&self.executable, &arm.name, start, setup, generator_runs).await?;
         self.running.insert(arm.name.clone(), (lane, receiver));
         Ok(())
     }

@@ -25,6 +25,9 @@ pub struct Rate {
 pub struct RateError(f64);
 
 impl Rate {
+    /// 10 000 requests per second, the rate of the claims under test.
+    pub const TEN_THOUSAND: Self = Self { micro: 10_000_000_000 };
+
     /// The rate of `per_second` requests per second.
     ///
     /// # Errors
@@ -74,7 +77,7 @@ impl FromStr for Rate {
 impl fmt::Display for Rate {
     /// Thousands are set apart: `10 000`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.micro % 1_000_000 == 0 {
+        if self.micro.is_multiple_of(1_000_000) {
             f.write_str(&grouped(self.micro / 1_000_000))
         } else {
             write!(f, "{}", self.as_f64())
@@ -100,8 +103,7 @@ pub fn grouped(n: u64) -> String {
 /// # Errors
 /// A message that shows the accepted form.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|e| format!("{e}; write a duration with its unit, such as 500ms, 2s or 1m"))
+    humantime::parse_duration(text).map_err(|e| format!("{e}; write a duration with its unit, such as 500ms, 2s or 1m"))
 }
 
 /// A duration in microseconds, as stored documents hold it.
@@ -134,7 +136,8 @@ mod tests {
 
     #[test]
     fn thousands_are_set_apart() {
-        assert_eq!(Rate::per_second(10_000.0).unwrap().to_string(), "10 000");
+        assert_eq!(Rate::per_second(10_000.0).unwrap(), Rate::TEN_THOUSAND);
+        assert_eq!(Rate::TEN_THOUSAND.to_string(), "10 000");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1_234_567), "1 234 567");
     }

@@ -35,7 +35,8 @@ pub fn run(file: Option<&Path>, flags: Settings) -> Result<(), Failure> {
     let (out, seed) = (settings.out.clone(), settings.seed);
     let scenario = Scenario::resolve(settings).map_err(|e| usage(&e))?;
     let started = SystemTime::now();
-    let plan = Plan::new(&scenario.arm_names(), scenario.rounds, scenario.slices, seed.unwrap_or_else(|| clock_seed(started)));
+    let plan =
+        Plan::new(&scenario.arm_names(), scenario.rounds, scenario.slices, seed.unwrap_or_else(|| clock_seed(started)));
     let out = out.unwrap_or_else(|| default_out(&scenario.name, started));
     let header = Header {
         schema: SCHEMA.into(),

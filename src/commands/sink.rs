@@ -18,15 +18,15 @@ pub fn run(addr: SocketAddr, format: Format) -> Result<(), Failure> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|e| usage(&e))?;
     let sink = Sink::start().map_err(|e| usage(&e))?;
     let spans = service::SPANS.iter().map(|(name, parent)| ((*name).to_owned(), parent.map(str::to_owned))).collect();
-    let receiver = sink
+    let address = sink
         .listen(addr, TreeShape { spans, caller: None })
         .map_err(|e| Failure::Usage(format!("--addr {addr}: cannot listen there: {e}")))?;
-    eprintln!("OTLP/gRPC receiver on {}; Ctrl-C stops it and prints what it received", receiver.endpoint());
+    eprintln!("OTLP/gRPC receiver on {}; Ctrl-C stops it and prints what it received", address.endpoint());
     let signal = runtime.block_on(async {
         let mut told = signals().map_err(|e| usage(&e))?;
         Ok(signalled(&mut told).await)
     })?;
-    let received = receiver.received();
+    let received = address.received();
     match format {
         Format::Json => {
             let json = serde_json::to_string_pretty(&received).map_err(|e| usage(&e))?;

@@ -30,11 +30,15 @@ use tokio::task::LocalSet;
 
 use crate::arrivals::{Arrivals, Schedule};
 use crate::meter;
+use crate::placement;
 use crate::units::Rate;
 
 pub use self::pacing::Pacing;
 pub use self::tally::{Hdr, LoadCounts, Played, Quantiles, RateAchieved, decode};
 pub use self::verdict::{Validity, Verdict};
+
+#[cfg(test)]
+pub(crate) use self::tally::answered;
 
 use self::pacing::Pacer;
 use self::tally::Tally;
@@ -64,13 +68,18 @@ pub struct Target {
     pub connections: usize,
     /// How to wait for the next arrival.
     pub pacing: Pacing,
+    /// The cores that the generator's thread is kept on; empty for any.
+    pub cores: Vec<usize>,
     /// Time a request may take from when it was written.
     pub timeout: Duration,
 }
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target").field("addr", &self.addr).field("connections", &self.connections).finish_non_exhaustive()
+        f.debug_struct("Target")
+            .field("addr", &self.addr)
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
     }
 }
 
@@ -110,7 +119,9 @@ impl Generator {
         let (jobs, inbox) = mpsc::unbounded_channel();
         let (ready, started) = oneshot::channel();
         thread::Builder::new().name(THREAD.into()).spawn(move || {
-            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            let runtime = placement::keep_on(&target.cores)
+                .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
+            match runtime {
                 Ok(runtime) => LocalSet::new().block_on(&runtime, serve(target, inbox, ready)),
                 Err(error) => drop(ready.send(Err(error))),
             }
@@ -148,7 +159,8 @@ async fn serve(target: Target, mut inbox: mpsc::UnboundedReceiver<Job>, ready: o
     if ready.send(Ok(())).is_err() {
         return;
     }
-    let shard = Rc::new(Shard { target, state: RefCell::new(State { idle, ..State::default() }), settled: Notify::new() });
+    let shard =
+        Rc::new(Shard { target, state: RefCell::new(State { idle, ..State::default() }), settled: Notify::new() });
     while let Some(job) = inbox.recv().await {
         let played = play(&shard, &mut pacer, job.load).await;
         drop(job.reply.send(played));

@@ -9,9 +9,9 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 use serde::{Deserialize, Serialize};
 
+use super::Load;
 use super::verdict::{self, Evidence, Validity};
 use super::wire::{Answer, Failure};
-use super::Load;
 use crate::units::micros;
 
 /// Three significant digits: 0.1 % of any value.
@@ -204,7 +204,14 @@ impl Tally {
     }
 
     /// Closes the account.
-    pub(super) fn conclude(mut self, load: Load, unsent: u64, in_flight: u64, elapsed: Duration, cpu: Duration) -> Played {
+    pub(super) fn conclude(
+        mut self,
+        load: Load,
+        unsent: u64,
+        in_flight: u64,
+        elapsed: Duration,
+        cpu: Duration,
+    ) -> Played {
         self.counts.unsent = unsent;
         self.counts.in_flight = in_flight;
         debug_assert!(self.counts.adds_up(), "{:?}", self.counts);
@@ -244,6 +251,24 @@ fn encode(histogram: &Histogram<u64>) -> String {
 pub fn decode(text: &str) -> Option<Histogram<u64>> {
     let bytes = STANDARD.decode(text).ok()?;
     Deserializer::new().deserialize(&mut bytes.as_slice()).ok()
+}
+
+/// A stretch in which so many requests were each answered after so long.
+#[cfg(test)]
+pub(crate) fn answered(requests: u64, response: Duration) -> Played {
+    use crate::arrivals::Arrivals;
+    use crate::units::Rate;
+
+    let mut tally = Tally::default();
+    let intended = Instant::now();
+    let answer = Answer { status: http::StatusCode::OK, written: intended, completed: intended + response };
+    for _ in 0..requests {
+        tally.scheduled(Duration::ZERO);
+        tally.outcome(intended, Ok(answer));
+    }
+    let (duration, rate) = (Duration::from_secs(1), Rate::TEN_THOUSAND);
+    let load = Load { arrivals: Arrivals::Constant, rate, duration, seed: 0, first_seq: 0 };
+    tally.conclude(load, 0, 0, duration, Duration::ZERO)
 }
 
 #[cfg(test)]

@@ -69,7 +69,8 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Validity {
     let counts = evidence.counts;
     let mut validity = Validity::default();
     if counts.scheduled == 0 {
-        validity.find(Verdict::Invalid, "no arrival was due: the slice is shorter than the gap between requests".into());
+        validity
+            .find(Verdict::Invalid, "no arrival was due: the slice is shorter than the gap between requests".into());
         return validity;
     }
     let share = |n: u64| n as f64 / counts.scheduled as f64;
@@ -104,7 +105,9 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Validity {
         let late = quantile(evidence.lateness, 0.5).as_millis();
         validity.find(
             Verdict::Invalid,
-            format!("half of all requests waited {late} ms for a connection: the service cannot keep up with this rate"),
+            format!(
+                "half of all requests waited {late} ms for a connection: the service cannot keep up with this rate"
+            ),
         );
     } else if quantile(evidence.lateness, 0.99) > TAIL_LATE_DEGRADED {
         let late = quantile(evidence.lateness, 0.99).as_millis();
@@ -121,14 +124,14 @@ fn quantile(histogram: &Histogram<u64>, q: f64) -> Duration {
 mod tests {
     use super::*;
 
-    fn judged(counts: LoadCounts, wake_ms: u64, late_ms: u64) -> Validity {
+    fn judged(counts: &LoadCounts, wake_ms: u64, late_ms: u64) -> Validity {
         let spread = |ms: u64| {
             let mut histogram = Histogram::<u64>::new(3).unwrap();
             histogram.record_n(ms * 1_000_000 + 1, 100).unwrap();
             histogram
         };
         assert!(counts.adds_up());
-        judge(&Evidence { counts: &counts, wake: &spread(wake_ms), lateness: &spread(late_ms) })
+        judge(&Evidence { counts, wake: &spread(wake_ms), lateness: &spread(late_ms) })
     }
 
     fn clean(scheduled: u64) -> LoadCounts {
@@ -137,17 +140,13 @@ mod tests {
 
     #[test]
     fn a_clean_stretch_is_valid() {
-        assert_eq!(judged(clean(1_000), 0, 0), Validity::default());
+        assert_eq!(judged(&clean(1_000), 0, 0), Validity::default());
     }
 
     #[test]
     fn each_fault_gets_its_verdict_and_its_cause() {
         let missed = |n| LoadCounts { completed: 1_000 - n, missed: n, ..clean(1_000) };
-        let failed = |n| LoadCounts {
-            completed: 1_000 - n,
-            failed: [("reset".to_string(), n)].into(),
-            ..clean(1_000)
-        };
+        let failed = |n| LoadCounts { completed: 1_000 - n, failed: [("reset".to_string(), n)].into(), ..clean(1_000) };
         let silent = LoadCounts { completed: 0, timed_out: 900, in_flight: 100, ..clean(1_000) };
         for (counts, wake, late, verdict, cause) in [
             (missed(5), 0, 0, Verdict::Degraded, "0.5 % of the requests were never sent: all connections were busy"),
@@ -161,7 +160,7 @@ mod tests {
             (clean(1_000), 0, 6, Verdict::Degraded, "written 6 ms late"),
             (LoadCounts::default(), 0, 0, Verdict::Invalid, "no arrival was due"),
         ] {
-            let validity = judged(counts, wake, late);
+            let validity = judged(&counts, wake, late);
             assert_eq!(validity.verdict, verdict, "{validity:?}");
             assert!(validity.causes.iter().any(|c| c.contains(cause)), "{validity:?} lacks {cause}");
         }

@@ -70,7 +70,11 @@ impl Connection {
     }
 
     /// Sends `request` and reads the answer to its last byte, within `timeout`.
-    pub(super) async fn exchange(&mut self, request: Request<Full<Bytes>>, timeout: Duration) -> Result<Answer, Failure> {
+    pub(super) async fn exchange(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        timeout: Duration,
+    ) -> Result<Answer, Failure> {
         let outcome = tokio::time::timeout(timeout, self.attempt(request)).await.unwrap_or(Err(Failure::TimedOut));
         if outcome.is_err() {
             // It may still get the answer to this request, which must not be read as the answer to the next.

@@ -14,10 +14,9 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 
 use super::protocol::{Command, GeneratorSetup, PROTOCOL, Reply, SUBCOMMAND, Start};
-use crate::generator::{Generator, Load, Played, Target};
+use crate::generator::{Generator, Load, Played};
 use crate::record::Spent;
 use crate::telemetry::Account;
-use crate::workload::Workload;
 
 /// Longest wait for a lane to carry out a command, beyond the time the command itself takes. Generous: on a machine so
 /// busy that a launch takes longer, nothing can be measured.
@@ -62,7 +61,7 @@ pub struct Lane {
 
 /// Where the generator of a lane runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement {
+pub enum Whereabouts {
     /// In the lane.
     Inside,
     /// In this process.
@@ -79,9 +78,9 @@ impl Lane {
         arm: &str,
         mut start: Start,
         setup: GeneratorSetup,
-        placement: Placement,
+        generator_runs: Whereabouts,
     ) -> Result<Self, LaneError> {
-        start.generator = (placement == Placement::Inside).then_some(setup);
+        start.generator = (generator_runs == Whereabouts::Inside).then(|| setup.clone());
         let mut lane = Self::spawn(executable, arm).map_err(|error| LaneError {
             arm: arm.into(),
             what: format!("cannot be launched from {}: {error}", executable.display()),
@@ -94,16 +93,8 @@ impl Lane {
             }
             other => return Err(lane.out_of_turn(&other).await),
         }
-        if placement == Placement::Here {
-            let workload = Workload::new(setup.nonce);
-            let target = Target {
-                addr: lane.addr,
-                request: Arc::new(move |seq| workload.request(seq)),
-                connections: setup.connections,
-                pacing: setup.pacing,
-                timeout: setup.timeout,
-            };
-            match Generator::start(target).await {
+        if generator_runs == Whereabouts::Here {
+            match Generator::start(setup.target(lane.addr)).await {
                 Ok(generator) => lane.generator = Some(generator),
                 Err(error) => return Err(lane.failed(format!("cannot be connected to: {error}")).await),
             }

@@ -2,7 +2,6 @@
 
 use std::io::{self, BufRead, Write};
 use std::process;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -13,16 +12,16 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::protocol::{Command, GeneratorSetup, PROTOCOL, Reply, Start};
-use crate::generator::{self, Generator, Load, Played, Target};
+use super::protocol::{Command, PROTOCOL, Reply, Start};
+use crate::generator::{self, Generator, Load, Played};
 use crate::meter::allocations::{self, Count};
 use crate::meter::{self, CpuUs, Meter, Reading, Role, Roles, Usage};
+use crate::placement;
 use crate::record::{Idle, Periodic, Spent};
 use crate::scenario::LOOPBACK;
 use crate::service;
 use crate::telemetry::{Account, PERIODIC_EXPORT_THREADS, SPAN_EXPORT_THREADS, Telemetry, TelemetryError};
 use crate::units::micros;
-use crate::workload::Workload;
 
 /// Longest wait for requests under way when the lane ends.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -146,9 +145,16 @@ impl Running {
             return Err(InsideError::Protocol(start.protocol));
         }
         let telemetry = Telemetry::install(&start.mode, start.endpoint.as_deref())?;
+        let cores = start.service_cores;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(start.service_threads)
             .thread_name(service::THREAD)
+            .on_thread_start(move || {
+                if let Err(error) = placement::keep_on(&cores) {
+                    eprintln!("cannot keep the service on cores {cores:?}: {error}");
+                    process::exit(1);
+                }
+            })
             .enable_all()
             .build()?;
         let listener = runtime.block_on(TcpListener::bind(LOOPBACK))?;
@@ -159,7 +165,7 @@ impl Running {
         let served = runtime.spawn(service::run(listener, routes, async { drop(stopped.await) }, DRAIN));
         let generator = match start.generator {
             None => None,
-            Some(setup) => Some(runtime.block_on(Generator::start(target(addr, setup)))?),
+            Some(setup) => Some(runtime.block_on(Generator::start(setup.target(addr)))?),
         };
         let meter = Meter::new(ROLES);
         let idle_since = meter.read()?;
@@ -215,17 +221,6 @@ impl Running {
             Err(error) => account.diagnostics.push(format!("the service did not end well: {error}")),
         }
         account
-    }
-}
-
-fn target(addr: std::net::SocketAddr, setup: GeneratorSetup) -> Target {
-    let workload = Workload::new(setup.nonce);
-    Target {
-        addr,
-        request: Arc::new(move |seq| workload.request(seq)),
-        connections: setup.connections,
-        pacing: setup.pacing,
-        timeout: setup.timeout,
     }
 }
 

@@ -1,14 +1,16 @@
 //! What parent and lane say to each other: one JSON value per line, each command answered once.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::generator::{Load, Pacing, Played};
+use crate::generator::{Load, Pacing, Played, Target};
 use crate::mode::Mode;
 use crate::record::Spent;
 use crate::telemetry::Account;
+use crate::workload::Workload;
 
 /// Version of this protocol; parent and lane of different versions refuse each other.
 pub const PROTOCOL: u32 = 1;
@@ -46,12 +48,14 @@ pub struct Start {
     pub payment_delay: Duration,
     /// Worker threads of the service's runtime.
     pub service_threads: usize,
+    /// The cores that the service's workers are kept on; empty for any.
+    pub service_cores: Vec<usize>,
     /// The generator to run inside; `None` when the parent drives the load.
     pub generator: Option<GeneratorSetup>,
 }
 
 /// A generator for one lane.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GeneratorSetup {
     /// Marks this lane's trace ids.
     pub nonce: u64,
@@ -59,9 +63,26 @@ pub struct GeneratorSetup {
     pub connections: usize,
     /// How to wait for the next arrival.
     pub pacing: Pacing,
+    /// The cores that its thread is kept on; empty for any.
+    pub cores: Vec<usize>,
     /// Time a request may take.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
+}
+
+impl GeneratorSetup {
+    /// The target that this setup drives at `addr`.
+    pub fn target(self, addr: SocketAddr) -> Target {
+        let workload = Workload::new(self.nonce);
+        Target {
+            addr,
+            request: Arc::new(move |seq| workload.request(seq)),
+            connections: self.connections,
+            pacing: self.pacing,
+            cores: self.cores,
+            timeout: self.timeout,
+        }
+    }
 }
 
 /// From the lane.

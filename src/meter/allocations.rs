@@ -63,7 +63,9 @@ impl Count {
 pub fn by_thread() -> HashMap<i32, Count> {
     TABLE[..NEXT.load(Relaxed).min(SLOTS - 1)]
         .iter()
-        .map(|slot| (slot.tid.load(Relaxed), Count { count: slot.count.load(Relaxed), bytes: slot.bytes.load(Relaxed) }))
+        .map(|slot| {
+            (slot.tid.load(Relaxed), Count { count: slot.count.load(Relaxed), bytes: slot.bytes.load(Relaxed) })
+        })
         .collect()
 }
 

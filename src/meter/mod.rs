@@ -246,7 +246,12 @@ mod tests {
     fn time_of_a_thread_that_ended_is_shown_as_unaccounted() {
         let meter = Meter::new(ROLES);
         let before = meter.read().unwrap();
-        thread::Builder::new().name("worker-9".into()).spawn(|| burn(Duration::from_millis(50))).unwrap().join().unwrap();
+        thread::Builder::new()
+            .name("worker-9".into())
+            .spawn(|| burn(Duration::from_millis(50)))
+            .unwrap()
+            .join()
+            .unwrap();
         let usage = meter.read().unwrap().since(&before);
         assert!(usage.unaccounted_ns() > 45_000_000, "{usage:?}");
     }

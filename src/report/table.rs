@@ -12,7 +12,8 @@ const WIDTH: usize = 100;
 pub fn table(view: &View, colour: bool) -> String {
     let bold = |text: &str| if colour { style(text).bold().force_styling(true).to_string() } else { text.to_owned() };
     let dim = |text: &str| if colour { style(text).dim().force_styling(true).to_string() } else { text.to_owned() };
-    let yellow = |text: &str| if colour { style(text).yellow().force_styling(true).to_string() } else { text.to_owned() };
+    let yellow =
+        |text: &str| if colour { style(text).yellow().force_styling(true).to_string() } else { text.to_owned() };
 
     let mut out = vec![bold(&view.title)];
     out.extend(view.setting.iter().flat_map(|line| wrapped(line, "")).map(|line| dim(&line)));
@@ -28,9 +29,12 @@ pub fn table(view: &View, colour: bool) -> String {
     }
     out.push(String::new());
     for warning in &view.warnings {
-        out.extend(wrapped(warning, "  ").iter().enumerate().map(|(i, line)| {
-            yellow(&format!("{}{line}", if i == 0 { "! " } else { "" }))
-        }));
+        out.extend(
+            wrapped(warning, "  ")
+                .iter()
+                .enumerate()
+                .map(|(i, line)| yellow(&format!("{}{line}", if i == 0 { "! " } else { "" }))),
+        );
     }
     if !view.warnings.is_empty() {
         out.push(String::new());

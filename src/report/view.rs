@@ -96,15 +96,28 @@ fn setting(document: &Document) -> Vec<String> {
             document.rounds.complete,
             scenario.slices,
             humantime::format_duration(scenario.slice),
-            serde_json::to_value(scenario.arrivals).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default(),
+            serde_json::to_value(scenario.arrivals)
+                .ok()
+                .and_then(|v| v.as_str().map(str::to_owned))
+                .unwrap_or_default(),
             header.plan.seed,
         ),
         format!(
-            "{}, {}, {generator}, {collector}",
+            "{}, {}{}, {generator}{}, {collector}",
             count(scenario.connections as u64, "connection"),
             count(scenario.service_threads as u64, "service thread"),
+            on_cores(&scenario.placement.service),
+            on_cores(&scenario.placement.generator),
         ),
     ]
+}
+
+fn on_cores(cores: &[usize]) -> String {
+    match cores {
+        [] => String::new(),
+        [core] => format!(" on core {core}"),
+        cores => format!(" on cores {}", cores.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 fn row(arm: &ArmSummary, document: &Document) -> Row {
@@ -123,7 +136,7 @@ fn row(arm: &ArmSummary, document: &Document) -> Row {
             arm.response_us.p99.map_or_else(missing, duration),
             arm.response_us.p999.map_or_else(missing, duration),
             arm.allocations_per_request.map_or_else(missing, |n| format!("{n:.1}")),
-            arm.rss_bytes.map_or_else(missing, |bytes| format!("{:.1} MB", bytes / 1e6)),
+            arm.rss_bytes.map_or_else(missing, |bytes| format!("{:.0} MB", bytes / 1e6)),
             lost_cell(arm),
         ],
     }
@@ -141,7 +154,7 @@ fn delta<'a>(document: &'a Document, arm: &str, metric: Metric) -> Option<&'a De
 fn change(delta: &Delta) -> String {
     let Some(absolute) = delta.absolute else { return missing() };
     let digits = digits(absolute);
-    let range = format!("{:+.digits$} ({:+.digits$} … {:+.digits$})", absolute.estimate, absolute.low, absolute.high);
+    let range = format!("{:+.digits$} ({:.digits$} … {:.digits$})", absolute.estimate, absolute.low, absolute.high);
     if delta.resolved { range } else { format!("{range} n.r.") }
 }
 
@@ -172,17 +185,14 @@ fn count(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{} {what}s", grouped(n)) }
 }
 
-/// The loss in two words: the share, and that all is right where it is.
+/// The share of spans that did not arrive.
 fn lost_cell(arm: &ArmSummary) -> String {
     match arm.telemetry.spans {
         None => NOT_MEASURED.into(),
-        Some(spans) => match spans.received {
-            None => "unknown".into(),
-            Some(received) if received == spans.ended => "0".into(),
-            Some(received) => {
-                let lost = spans.ended.saturating_sub(received);
-                format!("{} ({:.2} %)", grouped(lost), lost as f64 / spans.ended as f64 * 100.0)
-            }
+        Some(spans) => match (spans.received, spans.lost()) {
+            (None, _) => "unknown".into(),
+            (Some(_), 0) => "0".into(),
+            (Some(_), lost) => format!("{:.2} %", lost as f64 / spans.ended as f64 * 100.0),
         },
     }
 }
@@ -212,7 +222,11 @@ fn warnings(document: &Document) -> Vec<String> {
                 .count();
             if degraded > 0 {
                 let example = arm.validity.causes.first().map_or("", String::as_str);
-                warnings.push(format!("{}: {} degraded, such as: {example}.", arm.name, count(degraded as u64, "slice")));
+                warnings.push(format!(
+                    "{}: {} degraded, such as: {example}.",
+                    arm.name,
+                    count(degraded as u64, "slice")
+                ));
             }
         }
         warnings.extend(telemetry_warnings(arm));
@@ -279,7 +293,8 @@ fn sentence(arm: &ArmSummary, document: &Document, scenario: &Scenario) -> Optio
     }
     let digits = digits(absolute);
     let verb = if absolute.estimate >= 0.0 { "costs" } else { "saves" };
-    let (low, high) = if absolute.estimate >= 0.0 { (absolute.low, absolute.high) } else { (-absolute.high, -absolute.low) };
+    let (low, high) =
+        if absolute.estimate >= 0.0 { (absolute.low, absolute.high) } else { (-absolute.high, -absolute.low) };
     Some(format!(
         "{} {verb} {:.digits$} µs of CPU per request (95 %: {low:.digits$}–{high:.digits$}), ×{:.2}; that is {} cores at {} RPS; {fate}.",
         arm.name,
@@ -311,10 +326,9 @@ fn fate(arm: &ArmSummary) -> String {
     };
     match spans.received {
         None => "what arrived is not known here".into(),
-        Some(received) if received == spans.ended => "nothing was lost".into(),
-        Some(received) => {
-            let lost = spans.ended.saturating_sub(received);
-            let share = lost as f64 / spans.ended as f64 * 100.0;
+        Some(_) if spans.lost() == 0 => "nothing was lost".into(),
+        Some(_) => {
+            let share = spans.lost() as f64 / spans.ended as f64 * 100.0;
             let ways: Vec<String> = [
                 (spans.dropped.cast_signed(), "dropped at the full queue"),
                 (spans.failed.cast_signed(), "in failed exports"),

@@ -17,7 +17,11 @@ type Outcome = Result<Receipt, Rejection>;
 /// Wraps each step of an order in what is recorded about it.
 pub trait Instruments: Clone + Send + Sync + 'static {
     /// Around the whole order, which continues the caller's trace.
-    fn order(&self, headers: &HeaderMap, order: impl Future<Output = Outcome> + Send) -> impl Future<Output = Outcome> + Send;
+    fn order(
+        &self,
+        headers: &HeaderMap,
+        order: impl Future<Output = Outcome> + Send,
+    ) -> impl Future<Output = Outcome> + Send;
 
     /// Around the reservation.
     fn inventory<T>(&self, step: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send;
@@ -34,7 +38,11 @@ pub trait Instruments: Clone + Send + Sync + 'static {
 pub struct Bare;
 
 impl Instruments for Bare {
-    fn order(&self, _: &HeaderMap, order: impl Future<Output = Outcome> + Send) -> impl Future<Output = Outcome> + Send {
+    fn order(
+        &self,
+        _: &HeaderMap,
+        order: impl Future<Output = Outcome> + Send,
+    ) -> impl Future<Output = Outcome> + Send {
         order
     }
 
@@ -55,7 +63,11 @@ impl Instruments for Bare {
 pub struct Macros;
 
 impl Instruments for Macros {
-    fn order(&self, headers: &HeaderMap, order: impl Future<Output = Outcome> + Send) -> impl Future<Output = Outcome> + Send {
+    fn order(
+        &self,
+        headers: &HeaderMap,
+        order: impl Future<Output = Outcome> + Send,
+    ) -> impl Future<Output = Outcome> + Send {
         let started = Instant::now();
         let span = info_span!("process_order");
         let caller = global::get_text_map_propagator(|propagator| propagator.extract(&Headers(headers)));
@@ -92,7 +104,11 @@ impl Instruments for Macros {
 pub struct BareSpawn;
 
 impl Instruments for BareSpawn {
-    fn order(&self, headers: &HeaderMap, order: impl Future<Output = Outcome> + Send) -> impl Future<Output = Outcome> + Send {
+    fn order(
+        &self,
+        headers: &HeaderMap,
+        order: impl Future<Output = Outcome> + Send,
+    ) -> impl Future<Output = Outcome> + Send {
         Macros.order(headers, order)
     }
 
@@ -100,6 +116,7 @@ impl Instruments for BareSpawn {
         Macros.inventory(step)
     }
 
+    #[expect(clippy::manual_async_fn, reason = "an async fn would borrow self, and the task outlives it")]
     fn payment<T: Send + 'static>(
         &self,
         step: impl Future<Output = T> + Send + 'static,

@@ -29,8 +29,11 @@ pub use self::order::{Order, Receipt, Rejection};
 pub const THREAD: &str = "service";
 
 /// Each span of an order and the one it stands under; the first stands under the caller's.
-pub const SPANS: &[(&str, Option<&str>)] =
-    &[("process_order", None), ("reserve_inventory", Some("process_order")), ("charge_payment", Some("reserve_inventory"))];
+pub const SPANS: &[(&str, Option<&str>)] = &[
+    ("process_order", None),
+    ("reserve_inventory", Some("process_order")),
+    ("charge_payment", Some("reserve_inventory")),
+];
 
 /// The counter that says how many orders were processed, good or bad.
 pub const ORDERS_TOTAL: &str = "orders.total";
@@ -126,7 +129,11 @@ async fn process<I: Instruments>(instruments: &I, config: Config, body: &[u8]) -
 }
 
 /// Reserves what was ordered and holds it while the payment is charged.
-async fn reserve_inventory<I: Instruments>(instruments: &I, config: Config, order: Order) -> Result<Receipt, Rejection> {
+async fn reserve_inventory<I: Instruments>(
+    instruments: &I,
+    config: Config,
+    order: Order,
+) -> Result<Receipt, Rejection> {
     let receipt = order.receipt();
     let payment = instruments.payment(charge_payment(config.payment_delay, order));
     tokio::spawn(payment).await.map_err(|_| Rejection::PaymentLost)??;

@@ -44,6 +44,9 @@ pub enum Rejection {
 
 impl Order {
     /// Reads an order from the body of a request.
+    ///
+    /// # Errors
+    /// When the body is not an order, or lacks what an order needs.
     pub fn parse(body: &[u8]) -> Result<Self, Rejection> {
         let order: Self = serde_json::from_slice(body).map_err(|error| Rejection::Malformed(error.to_string()))?;
         if order.user.is_empty() {
@@ -64,6 +67,9 @@ impl Order {
     }
 
     /// Charges its amount.
+    ///
+    /// # Errors
+    /// When there is nothing to charge.
     pub fn charge(&self) -> Result<(), Rejection> {
         if self.amount > 0.0 && self.amount.is_finite() {
             Ok(())

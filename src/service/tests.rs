@@ -11,7 +11,10 @@ use super::*;
 
 const GOOD: &str = r#"{"user":"ada","items":["tea"],"quantity":2,"amount":9.5}"#;
 
-async fn start(handlers: Handlers, payment_delay: Duration) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<io::Result<()>>) {
+async fn start(
+    handlers: Handlers,
+    payment_delay: Duration,
+) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<io::Result<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();

@@ -12,7 +12,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{MetricsService, MetricsServiceServer};
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
@@ -112,7 +114,11 @@ impl State {
     }
 }
 
-async fn serve(listener: std::net::TcpListener, state: Arc<State>, closed: oneshot::Receiver<()>) -> Result<(), ServeError> {
+async fn serve(
+    listener: std::net::TcpListener,
+    state: Arc<State>,
+    closed: oneshot::Receiver<()>,
+) -> Result<(), ServeError> {
     let incoming = CountedIncoming::new(TcpListener::from_std(listener)?, Arc::clone(&state));
     Server::builder()
         .add_service(TraceServiceServer::new(Service(Arc::clone(&state))))

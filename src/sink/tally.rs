@@ -113,7 +113,8 @@ impl Tally {
                 for point in &histogram.data_points {
                     let key = self.point(name, &point.attributes);
                     let count = self.histograms.entry(key).or_default();
-                    *count = if is_delta(histogram.aggregation_temporality) { *count + point.count } else { point.count };
+                    *count =
+                        if is_delta(histogram.aggregation_temporality) { *count + point.count } else { point.count };
                 }
             }
             metric::Data::Gauge(gauge) => {
@@ -164,7 +165,12 @@ impl Tally {
             spans: self.trees.distinct(),
             duplicated: self.trees.duplicated(),
             trees: self.trees.report(),
-            metrics: ReceivedMetrics { points: self.points, series: self.series.len() as u64, counters, histogram_counts },
+            metrics: ReceivedMetrics {
+                points: self.points,
+                series: self.series.len() as u64,
+                counters,
+                histogram_counts,
+            },
             exports: self.exports,
             wire_bytes,
             services: self.services.clone(),

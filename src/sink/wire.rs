@@ -31,7 +31,9 @@ impl Stream for CountedIncoming {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let state = Arc::clone(&self.state);
-        Pin::new(&mut self.inner).poll_next(cx).map(|next| next.map(|stream| stream.map(|stream| Counted { stream, state })))
+        Pin::new(&mut self.inner)
+            .poll_next(cx)
+            .map(|next| next.map(|stream| stream.map(|stream| Counted { stream, state })))
     }
 }
 

@@ -95,9 +95,9 @@ mod tests {
         assert!(close(paired.detectable(0.95, 0.8), SCIPY_MDE), "{:.12}", paired.detectable(0.95, 0.8));
     }
 
-    const SCIPY_LOW: f64 = 0.71604499132382;
-    const SCIPY_HIGH: f64 = 1.53395500867618;
-    const SCIPY_MDE: f64 = 0.5639207757394346;
+    const SCIPY_LOW: f64 = 0.716_044_991_323_82;
+    const SCIPY_HIGH: f64 = 1.533_955_008_676_18;
+    const SCIPY_MDE: f64 = 0.563_920_775_739_434_6;
 
     #[test]
     fn one_difference_has_no_interval() {

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -68,7 +68,12 @@ impl Scraper {
     }
 }
 
-fn scrape_until_closed(handle: &PrometheusHandle, inbox: &Receiver<Sender<()>>, scrapes: &AtomicU64, interval: Duration) {
+fn scrape_until_closed(
+    handle: &PrometheusHandle,
+    inbox: &Receiver<Sender<()>>,
+    scrapes: &AtomicU64,
+    interval: Duration,
+) {
     let mut due = Instant::now() + interval;
     loop {
         let asked = inbox.recv_timeout(due.saturating_duration_since(Instant::now()));
