@@ -84,7 +84,14 @@ pub(crate) fn lane(round: u32, arm: &str, traced: bool) -> LaneRecord {
         received.metrics.points = 6;
         received.metrics.counters.insert(crate::service::ORDERS_TOTAL.into(), orders as f64);
     }
-    LaneRecord { round, arm: arm.into(), orders_completed: orders, orders_uncertain: 0, account, received: Some(received) }
+    LaneRecord {
+        round,
+        arm: arm.into(),
+        orders_completed: orders,
+        orders_uncertain: 0,
+        account,
+        received: Some(received),
+    }
 }
 
 /// A whole run of `full` in which the cost of a request is what `cost` says of arm and round.

@@ -281,3 +281,59 @@ impl Records {
         self.slices.len() == planned
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    fn logged(rounds: u32) -> (tempfile::TempDir, PathBuf, Records) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.jsonl");
+        let whole = fixture::run(rounds, |arm, round| 20.0 * fixture::noise(arm, round));
+        let mut log = RecordLog::create(&path, whole.header.clone()).unwrap();
+        for record in whole.slices.clone() {
+            log.slice(record).unwrap();
+        }
+        for record in whole.lanes.clone() {
+            log.lane(record).unwrap();
+        }
+        (folder, path, whole)
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_gives_back_every_whole_record() {
+        let (_folder, path, whole) = logged(2);
+        let bytes = fs::read(&path).unwrap();
+        let ends: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] == b'\n').collect();
+        for cut in [ends[1] + 5, ends[3] + 1, ends[7], bytes.len() - 2] {
+            fs::write(&path, &bytes[..cut]).unwrap();
+            let read = Records::read(&path).unwrap();
+            let complete = bytes[..cut].iter().filter(|byte| **byte == b'\n').count();
+            // A last line without its line end is still a record if it is whole.
+            let records = 1 + read.slices.len() + read.lanes.len();
+            assert!(records == complete || records == complete + 1, "{records} of {complete} at {cut}");
+            assert_eq!(read.slices, whole.slices[..read.slices.len()]);
+        }
+    }
+
+    #[test]
+    fn a_broken_line_in_the_middle_is_named() {
+        let (_folder, path, _) = logged(2);
+        let mut lines: Vec<String> = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
+        lines[4] = "{\"line\":\"slice\"}".into();
+        fs::write(&path, lines.join("\n")).unwrap();
+        let error = Records::read(&path).unwrap_err().to_string();
+        assert!(error.contains("line 5") && error.contains("not a record"), "{error}");
+        fs::write(&path, "").unwrap();
+        assert!(Records::read(&path).unwrap_err().to_string().contains("must describe the run"));
+    }
+
+    #[test]
+    fn the_records_of_an_earlier_run_are_kept_beside() {
+        let (_folder, path, whole) = logged(1);
+        let before = fs::read(&path).unwrap();
+        RecordLog::create(&path, whole.header).unwrap();
+        assert_eq!(fs::read(path.with_extension("jsonl.bak")).unwrap(), before);
+    }
+}

@@ -154,3 +154,69 @@ impl Document {
         json
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    fn stored(text: &str, name: &str) -> Result<Document, ResultError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        Document::read(&path)
+    }
+
+    fn document() -> Document {
+        Document::of(fixture::run(3, |arm, round| 20.0 * fixture::noise(arm, round)))
+    }
+
+    #[test]
+    fn the_schema_in_the_repository_is_that_of_the_program() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/result-1.schema.json");
+        let mut schema = schemars::schema_for!(Document);
+        schema.insert("title".into(), SCHEMA.into());
+        let generated = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        if std::env::var_os("UPDATE_SCHEMA").is_some() {
+            fs::write(&path, &generated).unwrap();
+        }
+        let kept = fs::read_to_string(&path).unwrap_or_default();
+        assert!(kept == generated, "run `UPDATE_SCHEMA=1 cargo test --lib schema` and look at the difference");
+    }
+
+    #[test]
+    fn a_document_keeps_to_the_schema_and_a_broken_one_does_not() {
+        let schema = serde_json::to_value(schemars::schema_for!(Document)).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let mut value = serde_json::to_value(document()).unwrap();
+        let errors: Vec<String> = validator.iter_errors(&value).map(|e| e.to_string()).collect();
+        assert_eq!(errors, Vec::<String>::new());
+        value["records"][0]["load"]["scheduled"] = "many".into();
+        assert!(!validator.is_valid(&value));
+    }
+
+    #[test]
+    fn each_kind_of_broken_file_gets_its_own_message() {
+        let json = document().to_json();
+        let cut = &json[..json.len() / 2];
+        for (text, says) in [
+            ("", "is not a result"),
+            (cut, "is not a result"),
+            ("[]", "no key `schema`"),
+            ("{\"schema\": \"otelbench.result/2\"}", "has the schema `otelbench.result/2`; this program reads"),
+            ("{\"schema\": \"otelbench.result/1\"}", "missing field"),
+        ] {
+            let error = stored(text, "r.json").unwrap_err().to_string();
+            assert!(error.contains(says) && error.contains("r.json"), "{error}");
+        }
+        assert!(matches!(Document::read(Path::new("/nowhere/r.json")), Err(ResultError::Io { .. })));
+    }
+
+    #[test]
+    fn keys_that_this_version_does_not_know_are_ignored() {
+        let mut value = serde_json::to_value(document()).unwrap();
+        value["weather"] = "fair".into();
+        value["records"][0]["mood"] = "good".into();
+        assert_eq!(stored(&value.to_string(), "r.json").unwrap(), document());
+    }
+}

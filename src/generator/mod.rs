@@ -270,3 +270,6 @@ async fn exchange(shard: Rc<Shard>, mut connection: Connection, mut arrival: Arr
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,3 +9,6 @@ mod view;
 pub use self::markdown::markdown;
 pub use self::table::table;
 pub use self::view::View;
+
+#[cfg(test)]
+mod tests;

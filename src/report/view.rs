@@ -47,7 +47,7 @@ impl View {
         Self {
             title: title(document),
             setting: setting(document),
-            columns: vec!["arm", "CPU/req", "Δ CPU/req (95 %)", "p50", "p99", "p99.9", "allocs", "RSS", "spans lost"],
+            columns: vec!["arm", "CPU/req", "Δ µs/req (95 %)", "p50", "p99", "p99.9", "allocs", "RSS", "spans lost"],
             rows: document.arms.iter().map(|arm| row(arm, document)).collect(),
             warnings: warnings(document),
             noise_floor: noise_floor(document),
@@ -121,15 +121,14 @@ fn on_cores(cores: &[usize]) -> String {
 }
 
 fn row(arm: &ArmSummary, document: &Document) -> Row {
-    let name = match arm.role {
-        Role::Baseline => format!("{} (baseline)", arm.name),
-        Role::Placebo | Role::Treatment => arm.name.clone(),
+    let change = match arm.role {
+        Role::Baseline => "baseline".into(),
+        Role::Placebo | Role::Treatment => delta(document, &arm.name, Metric::Cpu).map_or_else(missing, change),
     };
-    let change = delta(document, &arm.name, Metric::Cpu).map_or_else(String::new, change);
     Row {
         is_treatment: arm.role == Role::Treatment,
         cells: vec![
-            name,
+            arm.name.clone(),
             arm.cpu_us_per_request.total.map_or_else(missing, microseconds),
             change,
             arm.response_us.p50.map_or_else(missing, duration),

@@ -87,11 +87,8 @@ async fn no_request_of_a_lane_has_the_number_of_another() {
     played(1, &mut lanes).await.0.unwrap();
     for arm in ["none", "placebo", "full"] {
         let asked = lanes.asked.iter().filter(|asked| asked.starts_with("play"));
-        let first: Vec<u64> = asked
-            .zip(&lanes.loads)
-            .filter(|(asked, _)| asked.contains(arm))
-            .map(|(_, load)| load.first_seq)
-            .collect();
+        let first: Vec<u64> =
+            asked.zip(&lanes.loads).filter(|(asked, _)| asked.contains(arm)).map(|(_, load)| load.first_seq).collect();
         assert_eq!(first, [0, fixture::REQUESTS, 2 * fixture::REQUESTS]);
     }
 }

@@ -1,0 +1,204 @@
+//! The generator against servers that misbehave in known ways. Only what holds on a machine of any speed is asserted.
+
+use http::header;
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// What a server does with the n-th request it gets, over all connections.
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    Answer,
+    AnswerAfter(Duration),
+    Status500,
+    Close,
+    Garbage,
+    Silence,
+}
+
+/// A server on a thread of its own that does `deed(n)` with request `n`.
+fn serve(deed: impl Fn(u64) -> Deed + Send + Sync + 'static) -> SocketAddr {
+    let (tell, told) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            tell.send(listener.local_addr().unwrap()).unwrap();
+            let (deed, count) = (Rc::new(deed), Rc::new(std::cell::Cell::new(0)));
+            while let Ok((stream, _)) = listener.accept().await {
+                let (deed, count) = (Rc::clone(&deed), Rc::clone(&count));
+                tokio::task::spawn_local(async move {
+                    let next = || {
+                        count.set(count.get() + 1);
+                        deed(count.get() - 1)
+                    };
+                    converse(stream, next).await
+                });
+            }
+        });
+    });
+    told.recv().unwrap()
+}
+
+/// Does what it is told with each request of one connection, until one end closes it.
+async fn converse(mut stream: TcpStream, next: impl Fn() -> Deed) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        let n = stream.read(&mut buffer).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        // Requests are small and not pipelined: what is read at once is one of them.
+        match next() {
+            Deed::Answer => stream.write_all(ANSWER).await?,
+            Deed::AnswerAfter(delay) => {
+                tokio::time::sleep(delay).await;
+                stream.write_all(ANSWER).await?;
+            }
+            Deed::Status500 => {
+                stream.write_all(b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n").await?;
+            }
+            Deed::Close => return Ok(()),
+            Deed::Garbage => stream.write_all(b"\x00\x01 this is no HTTP\r\n\r\n").await?,
+            Deed::Silence => {}
+        }
+    }
+}
+
+fn target(addr: SocketAddr, connections: usize, timeout_ms: u64) -> Target {
+    Target {
+        addr,
+        request: Arc::new(|seq| {
+            let body = Full::new(Bytes::from(format!("{seq}")));
+            Request::post("/").header(header::HOST, "x").body(body).unwrap()
+        }),
+        connections,
+        pacing: Pacing::Timer,
+        cores: Vec::new(),
+        timeout: Duration::from_millis(timeout_ms),
+    }
+}
+
+fn load(per_second: f64, ms: u64) -> Load {
+    let rate = Rate::per_second(per_second).unwrap();
+    Load { arrivals: Arrivals::Constant, rate, duration: Duration::from_millis(ms), seed: 1, first_seq: 0 }
+}
+
+#[tokio::test]
+async fn a_server_that_answers_completes_every_arrival() {
+    let generator = Generator::start(target(serve(|_| Deed::Answer), 4, 5_000)).await.unwrap();
+    for _ in 0..2 {
+        let played = generator.play(load(500.0, 400)).await.unwrap();
+        assert_eq!((played.load.scheduled, played.load.completed), (200, 200), "{:?}", played.load);
+        assert_eq!(played.rate.offered, 500.0);
+    }
+}
+
+#[tokio::test]
+async fn every_pacing_plays_every_arrival_and_none_before_its_time() {
+    for pacing in [Pacing::Timer, Pacing::Spin, Pacing::Coarse] {
+        let target = Target { pacing, ..target(serve(|_| Deed::Answer), 4, 5_000) };
+        let started = Instant::now();
+        let played = Generator::start(target).await.unwrap().play(load(400.0, 250)).await.unwrap();
+        assert_eq!(played.load.completed, 100);
+        assert!(started.elapsed() >= Duration::from_millis(250));
+        // The write is never earlier than intended, so a response is at least as long as its service.
+        assert!(played.response_us.p50 >= played.service_us.p50, "{played:?}");
+    }
+}
+
+/// One connection, and a server that holds its first answer for 400 ms while 40 requests fall due. Measured from the
+/// intended time, half of them waited 200 ms or more; measured from the actual write, almost none waited at all.
+#[tokio::test]
+async fn the_response_time_runs_from_the_intended_time_not_from_the_write() {
+    let stall = Duration::from_millis(400);
+    let addr = serve(move |n| if n == 0 { Deed::AnswerAfter(stall) } else { Deed::Answer });
+    let generator = Generator::start(target(addr, 1, 5_000)).await.unwrap();
+    let played = generator.play(load(100.0, 400)).await.unwrap();
+    assert_eq!(played.load.completed, 40);
+    // Arrival i is due at 10 i ms and cannot be answered before 400 ms: the median of 400 - 10 i is 200 ms.
+    assert!(played.response_us.p50.unwrap() >= 199_000.0, "{:?}", played.response_us);
+    // The first is written in time, the others wait as long as their answers less the 10 ms between them.
+    assert!(played.lateness_us.p50.unwrap() >= 189_000.0, "{:?}", played.lateness_us);
+    assert!(played.service_us.p50.unwrap() < played.response_us.p50.unwrap() / 2.0, "{:?}", played.service_us);
+    assert_eq!(played.validity.verdict, Verdict::Invalid);
+}
+
+#[tokio::test]
+async fn a_known_delay_is_never_reported_shorter() {
+    let addr = serve(|_| Deed::AnswerAfter(Duration::from_millis(20)));
+    let played = Generator::start(target(addr, 8, 5_000)).await.unwrap().play(load(100.0, 300)).await.unwrap();
+    assert!(played.service_us.p50.unwrap() >= 20_000.0 * 0.999, "{:?}", played.service_us);
+}
+
+#[tokio::test]
+async fn failures_are_counted_by_class_and_kept_out_of_the_latencies() {
+    let addr = serve(|n| match n % 5 {
+        0 => Deed::Status500,
+        1 => Deed::Close,
+        2 => Deed::Garbage,
+        3 => Deed::Silence,
+        _ => Deed::Answer,
+    });
+    let played = Generator::start(target(addr, 16, 300)).await.unwrap().play(load(250.0, 400)).await.unwrap();
+    let counts = &played.load;
+    assert!(counts.adds_up(), "{counts:?}");
+    for class in ["status_5xx", "closed", "bad_response"] {
+        assert!(counts.failed.get(class).is_some_and(|n| *n > 0), "{class} in {counts:?}");
+    }
+    assert!(counts.timed_out > 0 && counts.completed > 0, "{counts:?}");
+    let completed = decode(&played.hdr.response_ns).unwrap().len();
+    let failed = decode(&played.hdr.failure_ns).unwrap().len();
+    assert_eq!((completed, failed), (counts.completed, counts.failures() + counts.timed_out));
+    assert_eq!(played.validity.verdict, Verdict::Invalid);
+}
+
+#[tokio::test]
+async fn a_server_that_dies_and_comes_back_costs_the_requests_of_that_time_alone() {
+    let addr = serve(|n| if (20..40).contains(&n) { Deed::Close } else { Deed::Answer });
+    let played = Generator::start(target(addr, 4, 2_000)).await.unwrap().play(load(400.0, 300)).await.unwrap();
+    assert_eq!((played.load.completed, played.load.failures()), (100, 20), "{:?}", played.load);
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_an_error_at_the_start() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = Generator::start(target(closed, 1, 100)).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// scheduled = completed + failed + timed_out + missed + unsent + in_flight, whatever the server does.
+    #[test]
+    fn every_arrival_is_accounted_for(
+        deeds in prop::collection::vec(0_u8..6, 1..8), connections in 1_usize..6, per_second in 50.0..2_000.0_f64,
+        poisson: bool,
+    ) {
+        let addr = serve(move |n| match deeds[n as usize % deeds.len()] {
+            0 => Deed::AnswerAfter(Duration::from_millis(15)),
+            1 => Deed::Status500,
+            2 => Deed::Close,
+            3 => Deed::Garbage,
+            4 => Deed::Silence,
+            _ => Deed::Answer,
+        });
+        let arrivals = if poisson { Arrivals::Poisson } else { Arrivals::Constant };
+        let load = Load { arrivals, ..load(per_second, 60) };
+        let due = Schedule::new(load.arrivals, load.rate, load.duration, load.seed).count() as u64;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let generator = Generator::start(target(addr, connections, 40)).await.unwrap();
+            for _ in 0..2 {
+                let played = generator.play(load).await.unwrap();
+                assert!(played.load.adds_up(), "{:?}", played.load);
+                assert_eq!(played.load.scheduled, due);
+            }
+        });
+    }
+}

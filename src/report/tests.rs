@@ -1,0 +1,92 @@
+//! Every renderer on hand-made documents, and what must hold of any report.
+
+use console::measure_text_width;
+
+use super::*;
+use crate::fixture::{self, noise};
+use crate::generator::Verdict;
+use crate::record::Records;
+use crate::result::Document;
+
+fn run() -> Records {
+    fixture::run(8, |arm, round| if arm == "full" { 41.0 } else { 20.0 } * noise(arm, round))
+}
+
+fn shown(records: Records) -> String {
+    table(&View::of(&Document::of(records)), false)
+}
+
+/// A run in which spans were dropped, a tree is wrong and a slice is degraded.
+fn troubled() -> Records {
+    let mut records = run();
+    let lane = records.lanes.iter_mut().find(|lane| lane.arm == "full").unwrap();
+    let spans = lane.account.spans.as_mut().unwrap();
+    spans.ended += 1_234;
+    spans.dropped += 1_234;
+    let trees = &mut lane.received.as_mut().unwrap().trees;
+    trees.right -= 400;
+    trees.incomplete += 400;
+    trees.example = Some("trace 00000000000000000000000000000007 lacks a span: process_order 0000000000000001".into());
+    records.slices[4]
+        .played
+        .validity
+        .find(Verdict::Degraded, "1 % of the requests were written 7 ms late or more".into());
+    records
+}
+
+#[test]
+fn a_clean_run_in_a_terminal() {
+    insta::assert_snapshot!(shown(run()));
+}
+
+#[test]
+fn a_troubled_run_in_a_terminal() {
+    insta::assert_snapshot!(shown(troubled()));
+}
+
+#[test]
+fn a_clean_run_on_a_page() {
+    insta::assert_snapshot!(markdown(&View::of(&Document::of(run()))));
+}
+
+#[test]
+fn an_invalid_run_gives_no_difference() {
+    let mut records = run();
+    records.slices[2].played.validity.find(Verdict::Invalid, "50.0 % of the requests were never sent".into());
+    let shown = shown(records);
+    assert!(shown.contains("The measurement is invalid") && shown.contains("never sent"), "{shown}");
+    assert!(!shown.contains("costs") && !shown.contains("Noise floor") && !shown.contains('…'), "{shown}");
+}
+
+#[test]
+fn a_run_that_was_cut_short_says_so() {
+    let mut records = run();
+    records.slices.retain(|slice| slice.round < 5);
+    records.lanes.retain(|lane| lane.round < 5);
+    let shown = shown(records);
+    assert!(shown.contains("cut short: 5 of 8 rounds"), "{shown}");
+}
+
+#[test]
+fn what_is_not_resolved_is_never_called_zero() {
+    let shown = shown(fixture::run(8, |arm, round| 20.0 * noise(arm, round)));
+    assert!(shown.contains("full: a difference in CPU is not resolved; this run would have seen"), "{shown}");
+    assert!(!shown.contains("no overhead") && !shown.contains("0 %"), "{shown}");
+}
+
+#[test]
+fn no_line_is_wider_than_a_hundred_columns() {
+    for records in [run(), troubled()] {
+        let shown = shown(records);
+        let widest = shown.lines().max_by_key(|line| measure_text_width(line)).unwrap();
+        assert!(measure_text_width(widest) <= 100, "{} columns: {widest}", measure_text_width(widest));
+    }
+}
+
+#[test]
+fn colour_adds_no_words() {
+    let view = View::of(&Document::of(troubled()));
+    let (plain, coloured) = (table(&view, false), table(&view, true));
+    assert_ne!(plain, coloured);
+    assert_eq!(console::strip_ansi_codes(&coloured), plain);
+}

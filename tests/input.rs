@@ -1,0 +1,82 @@
+//! What bad input gets: one message that says what would be right, exit code 2, and nothing launched.
+
+mod common;
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::Output;
+
+use common::{otelbench, ran, stderr};
+
+fn refused(output: &Output, says: &[&str]) {
+    let message = stderr(output);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    for words in says {
+        assert!(message.contains(words), "`{words}` is not in: {message}");
+    }
+    assert!(output.stdout.is_empty());
+}
+
+/// Runs a scenario file with this text; nothing may be left in the folder of the result.
+fn scenario(text: &str) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, results) = (folder.path().join("s.toml"), folder.path().join("results"));
+    fs::write(&file, text).unwrap();
+    let output = otelbench("run").arg(&file).arg("--out").arg(results.join("r.json")).output().unwrap();
+    assert!(!results.exists(), "something was launched");
+    output
+}
+
+#[test]
+fn a_bad_scenario_is_refused_with_file_line_and_key() {
+    refused(&scenario("rps = 100\nrsp = 200"), &["s.toml", "line 2", "unknown field `rsp`"]);
+    refused(&scenario("rps = -1"), &["s.toml", "line 1", "rps = -1", "such as 10000"]);
+    refused(&scenario("\nrounds = 0"), &["s.toml", "line 2", "rounds = 0"]);
+    refused(&scenario("mode = \"fulll\""), &["s.toml", "line 1", "did you mean `full`?"]);
+    refused(&scenario("rps = ["), &["s.toml", "line 1"]);
+    refused(&scenario("payment_delay = \"50\""), &["s.toml", "line 1", "payment_delay"]);
+}
+
+#[test]
+fn a_scenario_that_cannot_be_read_is_refused() {
+    refused(&ran("run /nowhere/s.toml"), &["/nowhere/s.toml", "No such file"]);
+}
+
+#[test]
+fn a_bad_flag_is_refused_by_its_name() {
+    refused(&ran("run --rps -5"), &["--rps", "such as 10000"]);
+    refused(&ran("run --rounds 0"), &["--rounds"]);
+    refused(&ran("run --mode ful"), &["--mode", "did you mean `full`?"]);
+    refused(&ran("run --slice 0s"), &["--slice", "longer than zero"]);
+    refused(&ran("run --slice 5"), &["--slice", "500ms"]);
+    refused(&ran("run --arrivals bursty"), &["--arrivals", "constant, poisson"]);
+    refused(&ran("run --endpoint localhost"), &["--endpoint", "http://localhost:4317"]);
+    refused(&ran("run --mode full,full"), &["--mode", "twice"]);
+    refused(&ran("run --mode none --no-placebo"), &["nothing to compare"]);
+    refused(&ran("walk"), &["walk"]);
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_refused_before_anything_is_launched() {
+    refused(&ran("run --out /proc/r.json"), &["--out", "/proc/r.json"]);
+    refused(&ran("run --out /tmp"), &["--out", "directory"]);
+    refused(&ran("run --out r.jsonl"), &["--out", ".json"]);
+}
+
+#[test]
+fn a_port_in_use_is_refused() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    for command in ["serve --mode none", "sink"] {
+        refused(&ran(&format!("{command} --addr {addr}")), &["--addr", &addr.to_string(), "in use"]);
+    }
+}
+
+#[test]
+fn a_result_that_is_none_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("r.json");
+    fs::write(&path, "{\"schema\": \"otelbench.result/9\"}").unwrap();
+    refused(&ran(&format!("report {}", path.display())), &["otelbench.result/9", "otelbench.result/1"]);
+    refused(&ran("report /nowhere/r.json"), &["/nowhere/r.json"]);
+}

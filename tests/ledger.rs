@@ -1,0 +1,181 @@
+//! The ledger and the trees against telemetry that is broken on purpose.
+
+mod common;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use common::PROGRAM;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use otelbench::arrivals::Arrivals;
+use otelbench::generator::{Load, Pacing};
+use otelbench::lane::host::{Lane, Whereabouts};
+use otelbench::lane::protocol::{GeneratorSetup, PROTOCOL, Start};
+use otelbench::mode::{self, Handlers, Metrics, Mode};
+use otelbench::sink::{Received, Sink};
+use otelbench::telemetry::Account;
+use otelbench::trial::order_trees;
+use otelbench::units::Rate;
+use otelbench::workload::Workload;
+use tokio::net::TcpListener;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+const NONCE: u64 = 0x0ddb_a115;
+
+fn full() -> Mode {
+    mode::named("full").unwrap()
+}
+
+/// Plays 100 orders on a lane in this mode; `through` may put something between the lane and the sink.
+async fn played(mode: Mode, through: impl AsyncFnOnce(String) -> String) -> (u64, Account, Received) {
+    let sink = Sink::start().unwrap();
+    let receiver = sink.listen(SocketAddr::from(([127, 0, 0, 1], 0)), order_trees(Workload::new(NONCE))).unwrap();
+    let start = Start {
+        protocol: PROTOCOL,
+        mode,
+        endpoint: Some(through(receiver.endpoint()).await),
+        payment_delay: Duration::ZERO,
+        service_threads: 2,
+        service_cores: Vec::new(),
+        generator: None,
+    };
+    let setup = GeneratorSetup {
+        nonce: NONCE,
+        connections: 4,
+        pacing: Pacing::Timer,
+        cores: Vec::new(),
+        timeout: Duration::from_secs(30),
+    };
+    let mut lane = Lane::launch(Path::new(PROGRAM), "test", start, setup, Whereabouts::Inside).await.unwrap();
+    let load = Load {
+        arrivals: Arrivals::Constant,
+        rate: Rate::per_second(200.0).unwrap(),
+        duration: Duration::from_millis(500),
+        seed: 1,
+        first_seq: 0,
+    };
+    let (played, _) = lane.play(load, Duration::from_secs(60)).await.unwrap();
+    let account = lane.finish().await.unwrap();
+    (played.load.completed, account, receiver.received())
+}
+
+async fn straight(endpoint: String) -> String {
+    endpoint
+}
+
+#[tokio::test]
+async fn telemetry_that_is_whole_closes_the_ledger_and_makes_right_trees() {
+    let (orders, account, received) = played(full(), straight).await;
+    assert_eq!(orders, 100);
+    let spans = account.spans.unwrap();
+    assert_eq!((spans.ended, received.spans, spans.dropped), (300, 300, 0));
+    assert_eq!((received.trees.traces, received.trees.right), (100, 100), "{:?}", received.trees);
+    assert_eq!(received.metrics.counters["orders.total"], 100.0);
+    assert_eq!(received.metrics.histogram_counts["order.latency_ms"], 100);
+    assert!(received.services.contains("order-service"));
+}
+
+#[tokio::test]
+async fn context_lost_across_a_spawn_is_noticed() {
+    let (orders, account, received) = played(Mode { handlers: Handlers::BareSpawn, ..full() }, straight).await;
+    // Every span arrives, so a count alone would call this right.
+    assert_eq!((account.spans.unwrap().ended, received.spans), (3 * orders, 3 * orders));
+    let trees = &received.trees;
+    assert_eq!((trees.traces, trees.right, trees.foreign, trees.incomplete), (200, 0, 100, 100), "{trees:?}");
+    assert!(trees.example.is_some());
+}
+
+/// Passes traces on, all but one span.
+struct Lossy {
+    collector: TraceServiceClient<tonic::transport::Channel>,
+    spans: Arc<AtomicU64>,
+}
+
+#[tonic::async_trait]
+impl TraceService for Lossy {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let mut export = request.into_inner();
+        let all = export.resource_spans.iter_mut().flat_map(|spans| &mut spans.scope_spans);
+        for scope in all {
+            // The 42nd span of the run.
+            scope.spans.retain(|_| self.spans.fetch_add(1, Ordering::Relaxed) != 41);
+        }
+        self.collector.clone().export(export).await
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_span_is_noticed_in_the_ledger_and_in_its_tree() {
+    let lossy = async |endpoint: String| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let collector = TraceServiceClient::connect(endpoint).await.unwrap();
+        let service = TraceServiceServer::new(Lossy { collector, spans: Arc::default() });
+        let server = tonic::transport::Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+        format!("http://{addr}")
+    };
+    // The relay passes on traces alone.
+    let (_, account, received) = played(Mode { metrics: Metrics::Nowhere, ..full() }, lossy).await;
+    let spans = account.spans.unwrap();
+    assert_eq!((spans.ended, spans.dropped, spans.failed), (300, 0, 0));
+    assert_eq!(received.spans, 299);
+    let trees = received.trees;
+    assert_eq!((trees.right, trees.wrong()), (99, 1), "{trees:?}");
+}
+
+#[tokio::test]
+async fn spans_dropped_at_a_full_queue_are_counted_exactly() {
+    let mut mode = full();
+    let traces = mode.traces.as_mut().unwrap();
+    (traces.queue, traces.batch) = (1, 1);
+    let (_, account, received) = played(mode, straight).await;
+    let spans = account.spans.unwrap();
+    assert!(spans.dropped > 0, "a queue of one span never overflowed: {spans:?}");
+    assert_eq!(spans.ended, received.spans + spans.dropped + spans.failed, "{spans:?}");
+}
+
+#[tokio::test]
+async fn a_collector_that_is_not_there_fails_every_span_and_no_order() {
+    let nobody = async |_| "http://127.0.0.1:9".to_owned();
+    let (orders, account, received) = played(Mode { metrics: Metrics::Nowhere, ..full() }, nobody).await;
+    assert_eq!((orders, received.spans), (100, 0));
+    let spans = account.spans.unwrap();
+    assert_eq!((spans.ended, spans.dropped + spans.failed), (300, 300), "{account:?}");
+    assert!(!account.diagnostics.is_empty());
+}
+
+#[tokio::test]
+async fn a_mode_that_cannot_be_put_in_place_says_why() {
+    let mut mode = full();
+    mode.traces.as_mut().unwrap().filter = "order=[[".into();
+    let start = Start {
+        protocol: PROTOCOL,
+        mode,
+        endpoint: None,
+        payment_delay: Duration::ZERO,
+        service_threads: 1,
+        service_cores: Vec::new(),
+        generator: None,
+    };
+    let setup = GeneratorSetup {
+        nonce: 1,
+        connections: 1,
+        pacing: Pacing::Timer,
+        cores: Vec::new(),
+        timeout: Duration::from_secs(1),
+    };
+    let error = Lane::launch(Path::new(PROGRAM), "odd", start, setup, Whereabouts::Inside).await.unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("arm `odd` failed") && message.contains("is not a filter"), "{message}");
+    assert!(message.contains("| error: lane:"), "{message}");
+}

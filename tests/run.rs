@@ -1,0 +1,129 @@
+//! `otelbench run`, end to end: real lanes, real telemetry, real clocks.
+
+mod common;
+
+use common::{RPS, document, otelbench, ran, stderr, stdout};
+use otelbench::generator::Verdict;
+use otelbench::result::Document;
+use otelbench::scenario::Role;
+
+/// Runs every mode in two short rounds; `extra` are further options.
+fn measured(extra: &str) -> Document {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run.json");
+    let output = otelbench(&format!(
+        "run --rps {RPS} --mode bare,metrics,full --rounds 2 --slices 1 --slice 700ms --warmup 200ms --seed 5 {extra}"
+    ))
+    .arg("--out")
+    .arg(&out)
+    .output()
+    .unwrap();
+    assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+    let table = stdout(&output);
+    for arm in ["none", "placebo", "bare", "metrics", "full"] {
+        assert!(table.lines().any(|line| line.starts_with(arm)), "{arm} is missing in:\n{table}");
+    }
+    document(&out)
+}
+
+fn check(document: &Document) {
+    assert!(!document.partial);
+    assert_eq!(document.records.len(), 10);
+    for slice in &document.records {
+        assert!(slice.played.load.adds_up(), "{slice:?}");
+        // The roles add up to the process's own clock, to 1 %.
+        let cpu = &slice.spent.cpu_us;
+        let roles = cpu.request + cpu.exporter + cpu.generator + cpu.other;
+        assert!((roles - cpu.process).abs() <= cpu.process * 0.01, "{} of {}: {cpu:?}", slice.arm, slice.round);
+        assert!(cpu.request > 0.0 && cpu.generator > 0.0, "{cpu:?}");
+        match slice.arm.as_str() {
+            "full" | "metrics" => assert!(cpu.exporter > 0.0, "{cpu:?}"),
+            _ => assert_eq!(cpu.exporter, 0.0, "{}: {cpu:?}", slice.arm),
+        }
+        assert!(slice.spent.allocations.is_some_and(|allocations| allocations.count > 0));
+        assert!(slice.spent.idle.wall_us > 0.0);
+    }
+    for arm in &document.arms {
+        let orders: u64 =
+            document.lanes.iter().filter(|lane| lane.arm == arm.name).map(|lane| lane.orders_completed).sum();
+        let telemetry = &arm.telemetry;
+        if arm.name == "full" {
+            let (spans, trees) = (telemetry.spans.unwrap(), telemetry.trees.clone().unwrap());
+            assert_eq!((spans.unaccounted, spans.ended), (Some(0), 3 * orders), "{spans:?}");
+            assert_eq!((spans.received, spans.duplicated), (Some(spans.ended), Some(0)), "{spans:?}");
+            assert_eq!((trees.traces, trees.right), (orders, orders), "{trees:?}");
+            assert!(telemetry.wire_bytes.unwrap() > 100 * spans.ended, "{telemetry:?}");
+            assert!(telemetry.diagnostics.is_empty(), "{:?}", telemetry.diagnostics);
+        } else {
+            assert!(telemetry.spans.is_none());
+        }
+        match arm.name.as_str() {
+            "full" | "metrics" => assert_eq!(telemetry.metrics.unwrap().requests_counted, Some(orders)),
+            _ => assert!(telemetry.metrics.is_none()),
+        }
+    }
+    // Allocations are exact enough that two rounds order the modes.
+    let allocations = |name: &str| {
+        let arm = document.arms.iter().find(|arm| arm.name == name).unwrap();
+        arm.allocations_per_request.unwrap()
+    };
+    assert!((allocations("none") - allocations("placebo")).abs() < 1.0);
+    assert!(allocations("full") > allocations("metrics") + 50.0);
+    assert!(allocations("metrics") > allocations("none") && allocations("none") >= allocations("bare") - 1.0);
+    assert!(document.deltas.iter().all(|delta| delta.arm != "none"));
+    assert_eq!(document.arms.iter().filter(|arm| arm.role == Role::Treatment).count(), 3);
+}
+
+#[test]
+fn every_mode_is_measured_with_the_generator_in_the_lane() {
+    check(&measured("--isolation in-process"));
+}
+
+#[test]
+fn every_mode_is_measured_with_the_generator_in_the_parent() {
+    let document = measured("--isolation process --arrivals poisson");
+    check(&document);
+}
+
+#[test]
+fn a_rate_that_cannot_be_reached_is_invalid_and_gives_no_delta() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run.json");
+    let output = otelbench("run --rps 400000 --mode full --rounds 2 --slice 400ms --warmup 0s --timeout 500ms")
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", stdout(&output));
+    assert!(
+        stderr(&output).contains("invalid") && stderr(&output).contains("of the requests were never sent"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(!stdout(&output).contains("costs"), "{}", stdout(&output));
+    let document = document(&out);
+    assert_eq!((document.validity.verdict, document.deltas.len()), (Verdict::Invalid, 0));
+    assert!(!document.records.is_empty());
+}
+
+#[test]
+fn a_stored_result_is_rendered_again_in_every_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run.json");
+    let run = otelbench(&format!(
+        "run --rps {RPS} --mode none --rounds 2 --slices 1 --slice 200ms --warmup 100ms --format json --quiet"
+    ))
+    .arg("--out")
+    .arg(&out)
+    .output()
+    .unwrap();
+    assert!(run.status.success(), "{}", stderr(&run));
+    assert_eq!(stderr(&run), "");
+    assert_eq!(stdout(&run), std::fs::read_to_string(&out).unwrap());
+    let path = out.display();
+    assert_eq!(stdout(&ran(&format!("report {path} --format json"))), stdout(&run));
+    assert!(stdout(&ran(&format!("report {path}"))).contains("A/A against none"));
+    assert!(stdout(&ran(&format!("report {path} --format markdown"))).contains("| placebo |"));
+    let records = out.with_extension("jsonl");
+    assert_eq!(stdout(&ran(&format!("report {} --format json", records.display()))), stdout(&run));
+}
