@@ -309,7 +309,7 @@ mod tests {
         for cut in [ends[1] + 5, ends[3] + 1, ends[7], bytes.len() - 2] {
             fs::write(&path, &bytes[..cut]).unwrap();
             let read = Records::read(&path).unwrap();
-            let complete = bytes[..cut].iter().filter(|byte| **byte == b'\n').count();
+            let complete = bytes[..cut].split(|byte| *byte == b'\n').count() - 1;
             // A last line without its line end is still a record if it is whole.
             let records = 1 + read.slices.len() + read.lanes.len();
             assert!(records == complete || records == complete + 1, "{records} of {complete} at {cut}");

@@ -78,7 +78,7 @@ async fn telemetry_that_is_whole_closes_the_ledger_and_makes_right_trees() {
     assert_eq!((received.trees.traces, received.trees.right), (100, 100), "{:?}", received.trees);
     assert_eq!(received.metrics.counters["orders.total"], 100.0);
     assert_eq!(received.metrics.histogram_counts["order.latency_ms"], 100);
-    assert!(received.services.contains("order-service"));
+    assert_eq!(received.resource["service.name"], "order-service");
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ fn in_words(received: &Received) -> String {
         format!("points      {} in {} series", grouped(received.metrics.points), grouped(received.metrics.series)),
         format!("exports     {}", grouped(received.exports)),
         format!("wire bytes  {}", grouped(received.wire_bytes)),
-        format!("services    {}", received.services.iter().cloned().collect::<Vec<_>>().join(", ")),
+        format!("service     {}", received.resource.get("service.name").map_or("–", String::as_str)),
     ];
     lines.extend(received.metrics.counters.iter().map(|(name, total)| format!("counter     {name} = {total}")));
     lines.extend(trees.example.iter().map(|example| format!("not a tree  {example}")));

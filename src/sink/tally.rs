@@ -27,8 +27,8 @@ pub struct Received {
     pub exports: u64,
     /// Bytes read from the connections: headers and framing included.
     pub wire_bytes: u64,
-    /// The services that sent, by their resource's `service.name`.
-    pub services: BTreeSet<String>,
+    /// The attributes of the resource that sent last.
+    pub resource: BTreeMap<String, String>,
 }
 
 /// The metrics that one receiver received.
@@ -55,7 +55,7 @@ pub(super) struct Tally {
     counters: HashMap<(String, String), f64>,
     histograms: HashMap<(String, String), u64>,
     series: BTreeSet<(String, String)>,
-    services: BTreeSet<String>,
+    resource: BTreeMap<String, String>,
 }
 
 impl Tally {
@@ -67,14 +67,14 @@ impl Tally {
             counters: HashMap::new(),
             histograms: HashMap::new(),
             series: BTreeSet::new(),
-            services: BTreeSet::new(),
+            resource: BTreeMap::new(),
         }
     }
 
     pub(super) fn spans(&mut self, export: &ExportTraceServiceRequest) {
         self.exports += 1;
         for resource_spans in &export.resource_spans {
-            self.service(resource_spans.resource.as_ref());
+            self.sender(resource_spans.resource.as_ref());
             for span in resource_spans.scope_spans.iter().flat_map(|scope| &scope.spans) {
                 self.trees.add(span);
             }
@@ -84,7 +84,7 @@ impl Tally {
     pub(super) fn metrics(&mut self, export: &ExportMetricsServiceRequest) {
         self.exports += 1;
         for resource_metrics in &export.resource_metrics {
-            self.service(resource_metrics.resource.as_ref());
+            self.sender(resource_metrics.resource.as_ref());
             for metric in resource_metrics.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
                 if let Some(data) = &metric.data {
                     self.data(&metric.name, data);
@@ -145,10 +145,13 @@ impl Tally {
         key
     }
 
-    fn service(&mut self, resource: Option<&Resource>) {
-        let name = resource.and_then(|resource| text(&resource.attributes, "service.name"));
-        if let Some(name) = name.filter(|name| !self.services.contains(*name)) {
-            self.services.insert(name.to_owned());
+    fn sender(&mut self, resource: Option<&Resource>) {
+        for attribute in resource.iter().flat_map(|resource| &resource.attributes) {
+            let known = self.resource.get(&attribute.key).map(String::as_str);
+            let value = text_of(attribute).unwrap_or("(not a string)");
+            if known != Some(value) {
+                self.resource.insert(attribute.key.clone(), value.to_owned());
+            }
         }
     }
 
@@ -173,7 +176,7 @@ impl Tally {
             },
             exports: self.exports,
             wire_bytes,
-            services: self.services.clone(),
+            resource: self.resource.clone(),
         }
     }
 }
@@ -182,12 +185,16 @@ fn is_delta(temporality: i32) -> bool {
     temporality == AggregationTemporality::Delta as i32
 }
 
-/// The text that an attribute holds.
+/// The text that the attribute called `key` holds.
 pub(super) fn text<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a str> {
-    attributes.iter().find(|kv| kv.key == key).and_then(|kv| match &kv.value {
+    attributes.iter().find(|attribute| attribute.key == key).and_then(text_of)
+}
+
+fn text_of(attribute: &KeyValue) -> Option<&str> {
+    match &attribute.value {
         Some(AnyValue { value: Some(any_value::Value::StringValue(text)) }) => Some(text.as_str()),
         _ => None,
-    })
+    }
 }
 
 #[cfg(test)]

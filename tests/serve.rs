@@ -1,0 +1,123 @@
+//! `otelbench serve` and `otelbench sink` alone, as a user with a terminal and curl meets them.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use common::{otelbench, ran, stdout};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use otelbench::sink::Received;
+
+/// A server that was started, and where it says that it listens.
+struct Started {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+    addr: String,
+}
+
+fn start(mut command: Command) -> Started {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    let addr = line.split("http://").nth(1).unwrap_or_else(|| panic!("no address in: {line}"));
+    let addr = addr.split(';').next().unwrap().trim().to_owned();
+    Started { child, stderr, addr }
+}
+
+impl Started {
+    /// Ends it with a signal; what it printed on stdout and stderr.
+    fn stop(mut self, signal: Signal, code: i32) -> (String, String) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+        let mut said = String::new();
+        self.stderr.read_to_string(&mut said).unwrap();
+        let output = self.child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        (stdout(&output), said)
+    }
+
+    fn ask(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(&self.addr).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Posts a body as curl does.
+    fn order(&self, body: &str) -> String {
+        self.ask(&format!(
+            "POST /order HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+             content-length: {}\r\n\r\n{body}",
+            self.addr,
+            body.len()
+        ))
+    }
+}
+
+/// The body that README shows.
+fn readme_body() -> String {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let body = readme.lines().find_map(|line| line.trim().strip_prefix("-d '")?.strip_suffix('\'')).map(str::to_owned);
+    body.expect("README shows the body of an order")
+}
+
+#[test]
+fn an_order_posted_as_readme_shows_reaches_the_sink_as_one_tree() {
+    let sink = start(otelbench("sink --addr 127.0.0.1:0 --format json"));
+    let mut serve = otelbench(&format!("serve --mode full --addr 127.0.0.1:0 --endpoint http://{}", sink.addr));
+    serve.env("OTEL_SERVICE_NAME", "corner-shop").env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test");
+    let service = start(serve);
+    let answer = service.order(&readme_body());
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"order_id\":\"order-1\""), "{answer}");
+    let refused = service.order("{}");
+    assert!(refused.starts_with("HTTP/1.1 422") && refused.contains("missing field"), "{refused}");
+    let (_, said) = service.stop(Signal::SIGTERM, 143);
+    assert!(said.contains("spans: 4 ended, 0 dropped"), "{said}");
+
+    let (printed, _) = sink.stop(Signal::SIGINT, 130);
+    let received: Received = serde_json::from_str(&printed).unwrap();
+    // The good order is a whole tree; the bad one ended at its root.
+    assert_eq!((received.spans, received.trees.traces, received.trees.right), (4, 2, 1), "{received:?}");
+    assert_eq!(received.metrics.counters["orders.total"], 2.0);
+    assert_eq!(received.metrics.counters["orders.errors"], 1.0);
+    assert_eq!(received.metrics.histogram_counts["order.latency_ms"], 2);
+    assert_eq!(received.resource["service.name"], "corner-shop");
+    assert_eq!(received.resource["deployment.environment.name"], "test");
+}
+
+#[test]
+fn the_environment_names_the_collector_where_no_flag_does() {
+    let sink = start(otelbench("sink --addr 127.0.0.1:0 --format json"));
+    let mut serve = otelbench("serve --mode full --addr 127.0.0.1:0");
+    serve.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{}", sink.addr));
+    let service = start(serve);
+    service.order(&readme_body());
+    service.stop(Signal::SIGINT, 130);
+    let (printed, _) = sink.stop(Signal::SIGINT, 130);
+    assert_eq!(serde_json::from_str::<Received>(&printed).unwrap().spans, 3);
+}
+
+#[test]
+fn metrics_are_scraped_in_the_mode_that_is_scraped() {
+    let service = start(otelbench("serve --mode metrics --addr 127.0.0.1:0"));
+    service.order(&readme_body());
+    let metrics = service.ask("GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    for line in ["orders_total 1", "order_latency_ms_bucket{status=\"ok\",le=\"+Inf\"} 1"] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+    service.stop(Signal::SIGTERM, 143);
+}
+
+#[test]
+fn the_modes_are_listed_for_people_and_for_programs() {
+    let modes: serde_json::Value = serde_json::from_str(&stdout(&ran("modes --format json"))).unwrap();
+    let names: Vec<&str> = modes.as_array().unwrap().iter().map(|mode| mode["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["bare", "none", "metrics", "full"]);
+    assert!(modes[3]["summary"].as_str().is_some_and(|summary| !summary.is_empty()));
+    let table = stdout(&ran("modes"));
+    assert!(names.iter().all(|name| table.contains(name)), "{table}");
+}
