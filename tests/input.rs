@@ -1,5 +1,7 @@
 //! What bad input gets: one message that says what would be right, exit code 2, and nothing launched.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! `otelbench run`, end to end: real lanes, real telemetry, real clocks.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use common::{RPS, document, otelbench, ran, stderr, stdout};

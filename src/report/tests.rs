@@ -75,6 +75,13 @@ fn what_is_not_resolved_is_never_called_zero() {
 }
 
 #[test]
+fn a_placebo_that_differs_is_a_warning() {
+    let biased = fixture::run(8, |arm, round| if arm == "placebo" { 22.0 } else { 20.0 } * noise(arm, round));
+    assert!(shown(biased).contains("! The placebo differs from the baseline"));
+    assert!(!shown(run()).contains("The placebo differs"));
+}
+
+#[test]
 fn no_line_is_wider_than_a_hundred_columns() {
     for records in [run(), troubled()] {
         let shown = shown(records);

@@ -212,6 +212,13 @@ fn warnings(document: &Document) -> Vec<String> {
     if document.validity.verdict != Verdict::Invalid && !rounds.void.is_empty() {
         warnings.push(format!("{} of {} rounds are void and count for no arm.", rounds.void.len(), rounds.planned));
     }
+    if document.deltas.iter().any(|d| d.metric == Metric::Cpu && d.resolved && is_placebo(document, &d.arm)) {
+        warnings.push(
+            "The placebo differs from the baseline, though they are the same: this run has noise that its intervals do \
+             not know of, and a difference of that size says nothing."
+                .into(),
+        );
+    }
     for arm in &document.arms {
         if document.validity.verdict != Verdict::Invalid {
             let degraded = document
@@ -231,6 +238,10 @@ fn warnings(document: &Document) -> Vec<String> {
         warnings.extend(telemetry_warnings(arm));
     }
     warnings
+}
+
+fn is_placebo(document: &Document, arm: &str) -> bool {
+    document.arms.iter().any(|other| other.name == arm && other.role == Role::Placebo)
 }
 
 fn telemetry_warnings(arm: &ArmSummary) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! What the tests of the program share: running it, and looking at what it left.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_otelbench");
 pub const RPS: u32 = if cfg!(debug_assertions) { 500 } else { 2_000 };
 
 /// Longest wait for anything that should happen soon.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The program with these arguments, separated by spaces, and an environment without telemetry settings.
 pub fn otelbench(arguments: &str) -> Command {
