@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use otelbench::arrivals::{Arrivals, Schedule};
+use otelbench::generator::Requests;
 use otelbench::meter::Meter;
 use otelbench::units::Rate;
 use otelbench::workload::Workload;
@@ -22,12 +23,13 @@ fn schedules(c: &mut Criterion) {
 }
 
 fn requests(c: &mut Criterion) {
-    let workload = Workload::new(1);
+    let requests = Workload::new(1).requests();
+    let mut bytes = requests.template();
     let mut seq = 0;
     c.bench_function("request", |b| {
         b.iter(|| {
             seq += 1;
-            workload.request(black_box(seq))
+            requests.number(black_box(seq), &mut bytes);
         });
     });
 }

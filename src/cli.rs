@@ -8,13 +8,15 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use http::{HeaderName, HeaderValue, Method, Uri};
 use serde::de::DeserializeOwned;
 
 use crate::arrivals::Arrivals;
+use crate::commands::load::Order;
 use crate::generator::Pacing;
 use crate::placement::Pinning;
 use crate::scenario::{Endpoint, Format, Isolation, ModeName, ModeNames, Settings, Transport, parse_positive_duration};
-use crate::units::{Rate, parse_duration};
+use crate::units::{Rate, RateError, parse_duration};
 
 /// What telemetry costs a Rust service, with an interval on every number and proof that the telemetry arrived.
 #[derive(Debug, Parser)]
@@ -43,6 +45,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Render a stored result again
     Report(ReportArgs),
+    /// Put load on any HTTP target with the generator alone
+    Load(Box<LoadArgs>),
     /// Run the order service alone, in one mode
     Serve(ServeArgs),
     /// Run the OTLP receiver alone
@@ -123,7 +127,7 @@ pub struct RunArgs {
     /// An OTLP/gRPC collector instead of the embedded sink
     #[arg(long, value_name = "URL")]
     endpoint: Option<Endpoint>,
-    /// Where the result goes [default: results/<UTC time>-<scenario>.json]
+    /// Where the result goes [default: results/TIME-SCENARIO.json]
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
     /// What to print [default: table]
@@ -189,6 +193,102 @@ pub struct ReportArgs {
     /// What to print
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = formats())]
     pub format: Format,
+}
+
+/// `otelbench load`.
+#[derive(Debug, Args)]
+#[command(after_help = LOAD_EXAMPLES)]
+pub struct LoadArgs {
+    /// The target, such as <http://127.0.0.1:3000/healthz>
+    url: Uri,
+    /// Requests per second, or max: as fast as the connections allow
+    #[arg(long, value_name = "N|max", default_value = "1000", allow_negative_numbers = true, value_parser = rate_or_max)]
+    rps: RateOrMax,
+    /// How long to send
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_positive_duration)]
+    duration: Duration,
+    /// Keep-alive connections
+    #[arg(long, value_name = "N", default_value = "16")]
+    connections: NonZeroUsize,
+    /// Arrival process
+    #[arg(long, value_name = "PROCESS", default_value = "constant", value_parser = named::<Arrivals>(&["constant", "poisson"]))]
+    arrivals: Arrivals,
+    /// How the generator waits for the next arrival; coarse clumps to 1 ms
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = named::<Pacing>(&["auto", "timer", "spin", "coarse"]))]
+    pacing: Pacing,
+    /// What carries the requests
+    #[arg(long, value_name = "HOW", default_value = "tcp", value_parser = named::<Transport>(&["tcp"]))]
+    transport: Transport,
+    /// The request's method [default: GET, or POST with a body]
+    #[arg(long)]
+    method: Option<Method>,
+    /// A header, such as 'content-type: application/json'; may be repeated
+    #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
+    header: Vec<(HeaderName, HeaderValue)>,
+    /// The request's body
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    body: String,
+    /// Time a request may take from when it was written
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_positive_duration)]
+    timeout: Duration,
+    /// Seed of random arrivals
+    #[arg(long, value_name = "N", default_value = "1")]
+    seed: u64,
+    /// What to print
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = named::<Format>(&["table", "json"]))]
+    format: Format,
+}
+
+const LOAD_EXAMPLES: &str = "\
+Examples:
+  otelbench load http://127.0.0.1:3000/healthz --rps 5000 --duration 30s
+  otelbench load http://127.0.0.1:3000/order --rps 2000 --arrivals poisson \\
+    --body '{\"user\":\"ada\",\"items\":[\"tea\"],\"quantity\":2,\"amount\":9.5}'
+  otelbench load http://127.0.0.1:3000/healthz --rps max --connections 32 --format json";
+
+/// A rate, or as fast as possible.
+#[derive(Clone, Copy, Debug)]
+struct RateOrMax(Option<Rate>);
+
+fn rate_or_max(text: &str) -> Result<RateOrMax, String> {
+    match text {
+        "max" => Ok(RateOrMax(None)),
+        number => number.parse().map(|rate| RateOrMax(Some(rate))).map_err(|e: RateError| format!("{e}, or max")),
+    }
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let parsed = text.split_once(':').and_then(|(name, value)| {
+        Some((HeaderName::try_from(name.trim()).ok()?, HeaderValue::try_from(value.trim()).ok()?))
+    });
+    match parsed {
+        None => Err("write a header as 'name: value'".into()),
+        Some((name, _)) if name == "host" || name == "content-length" || name == "transfer-encoding" => {
+            Err(format!("{name} is set from the target and the body"))
+        }
+        Some(header) => Ok(header),
+    }
+}
+
+impl LoadArgs {
+    /// What the flags ask for.
+    pub fn into_order(self) -> Order {
+        let Transport::Tcp = self.transport;
+        Order {
+            url: self.url,
+            rate: self.rps.0,
+            duration: self.duration,
+            connections: self.connections.get(),
+            arrivals: self.arrivals,
+            pacing: self.pacing,
+            method: self.method.unwrap_or(if self.body.is_empty() { Method::GET } else { Method::POST }),
+            headers: self.header,
+            body: self.body,
+            timeout: self.timeout,
+            seed: self.seed,
+            format: self.format,
+        }
+    }
 }
 
 /// `otelbench serve`.

@@ -3,11 +3,7 @@
 //! Order `n` of a lane has a trace id, a caller's span id and a user of its own that can be computed both ways, so the
 //! sink's view of a trace can be held against what was sent without remembering a million requests.
 
-use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderName, HeaderValue, Method, Request, Uri};
-use http_body_util::Full;
-
+use crate::generator::Requests;
 use crate::sink::Caller;
 
 /// Distinct users among the orders.
@@ -38,37 +34,73 @@ impl Workload {
 
     /// The user of order `seq`; in the body, and as baggage `user_id`.
     pub fn user(self, seq: u64) -> String {
-        format!("user-{}", seq % USERS)
+        format!("user-{:04}", seq % USERS)
     }
 
-    /// The body of order `seq`.
-    pub fn body(self, seq: u64) -> String {
-        format!(
-            r#"{{"user":"user-{}","items":["sku-{}"],"quantity":{},"amount":{}.5}}"#,
-            seq % USERS,
-            seq % 97,
-            1 + seq % 5,
-            10 + seq % 90,
-        )
-    }
-
-    /// Order `seq` as an HTTP request.
-    pub fn request(self, seq: u64) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(Bytes::from(self.body(seq))));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = Uri::from_static("/order");
-        let traceparent = format!("00-{:032x}-{:016x}-01", self.trace_id(seq), self.caller_span(seq));
-        let headers = request.headers_mut();
-        headers.insert("host", HeaderValue::from_static("localhost"));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(HeaderName::from_static("traceparent"), ascii(traceparent));
-        headers.insert(HeaderName::from_static("baggage"), ascii(format!("user_id={}", self.user(seq))));
-        request
+    /// The requests that carry these orders.
+    pub fn requests(self) -> OrderRequests {
+        let body = r#"{"user":"user-0000","items":["sku-00"],"quantity":1,"amount":10.5}"#;
+        let template = format!(
+            "POST /order HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             traceparent: 00-{:032x}-{:016x}-01\r\nbaggage: user_id=user-0000\r\ncontent-length: {}\r\n\r\n{body}",
+            0,
+            0,
+            body.len()
+        );
+        let after = |mark: &str| template.rfind(mark).map_or(0, |at| at + mark.len());
+        OrderRequests {
+            workload: self,
+            trace_id: after("traceparent: 00-"),
+            baggage_user: after("user_id=user-"),
+            user: after("\"user\":\"user-"),
+            item: after("sku-"),
+            quantity: after("\"quantity\":"),
+            amount: after("\"amount\":"),
+            template: template.into_bytes(),
+        }
     }
 }
 
-fn ascii(text: String) -> HeaderValue {
-    HeaderValue::try_from(text).expect("hexadecimal digits and user names are valid header values")
+/// Orders as HTTP requests: every field that differs has a fixed width, and is written in its place.
+#[derive(Clone, Debug)]
+pub struct OrderRequests {
+    workload: Workload,
+    template: Vec<u8>,
+    /// Where the fields begin.
+    trace_id: usize,
+    baggage_user: usize,
+    user: usize,
+    item: usize,
+    quantity: usize,
+    amount: usize,
+}
+
+impl Requests for OrderRequests {
+    fn template(&self) -> Vec<u8> {
+        self.template.clone()
+    }
+
+    fn number(&self, seq: u64, request: &mut [u8]) {
+        let user = seq % USERS;
+        write_digits::<10>(&mut request[self.user..][..4], user);
+        write_digits::<10>(&mut request[self.baggage_user..][..4], user);
+        write_digits::<10>(&mut request[self.item..][..2], seq % 97);
+        write_digits::<10>(&mut request[self.quantity..][..1], 1 + seq % 5);
+        write_digits::<10>(&mut request[self.amount..][..2], 10 + seq % 90);
+        let trace_id = self.workload.trace_id(seq);
+        // The halves of the trace id, a dash, and the caller's span.
+        write_digits::<16>(&mut request[self.trace_id..][..16], (trace_id >> 64) as u64);
+        write_digits::<16>(&mut request[self.trace_id + 16..][..16], trace_id as u64);
+        write_digits::<16>(&mut request[self.trace_id + 33..][..16], self.workload.caller_span(seq));
+    }
+}
+
+/// Writes a number in so many digits as there is room for, with leading zeros.
+fn write_digits<const BASE: u64>(room: &mut [u8], mut number: u64) {
+    for digit in room.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number % BASE) as usize];
+        number /= BASE;
+    }
 }
 
 impl Caller for Workload {
@@ -120,9 +152,26 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_body_is_json_that_names_the_user() {
-        let body: serde_json::Value = serde_json::from_str(&Workload::new(1).body(1_234)).unwrap();
-        assert_eq!(body["user"], "user-234");
+    proptest! {
+        #[test]
+        fn every_request_is_whole_and_carries_the_ids_of_its_number(nonce: u64, seqs in prop::collection::vec(any::<u64>(), 1..5)) {
+            let workload = Workload::new(nonce);
+            let requests = workload.requests();
+            let mut bytes = requests.template();
+            for seq in seqs {
+                requests.number(seq, &mut bytes);
+                let mut headers = [httparse::EMPTY_HEADER; 8];
+                let mut head = httparse::Request::new(&mut headers);
+                let length = head.parse(&bytes).unwrap().unwrap();
+                let header = |name| head.headers.iter().find(|h| h.name == name).map(|h| std::str::from_utf8(h.value).unwrap());
+                let traceparent = format!("00-{:032x}-{:016x}-01", workload.trace_id(seq), workload.caller_span(seq));
+                prop_assert_eq!(header("traceparent"), Some(traceparent.as_str()));
+                prop_assert_eq!(header("baggage").map(str::to_owned), Some(format!("user_id={}", workload.user(seq))));
+                prop_assert_eq!(header("content-length").map(str::parse), Some(Ok(bytes.len() - length)));
+                let body: serde_json::Value = serde_json::from_slice(&bytes[length..]).unwrap();
+                prop_assert_eq!(&body["user"], &serde_json::Value::from(workload.user(seq)));
+                prop_assert!(body["quantity"].as_u64().unwrap() >= 1 && body["amount"].as_f64().unwrap() > 0.0);
+            }
+        }
     }
 }

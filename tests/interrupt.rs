@@ -22,8 +22,8 @@ fn interrupted_by(signal: Signal, code: i32) {
     let lanes = run.lanes();
     send(run.child.id().cast_signed(), signal);
     let (result, records) = (run.result(), run.records());
-    let folder = run.folder;
-    let output = run.child.wait_with_output().unwrap();
+    let Running { child, folder, .. } = run;
+    let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
     assert!(stdout(&output).contains("The run was cut short"), "{}", stdout(&output));
     let document = document(&result);
@@ -68,8 +68,8 @@ fn a_lane_that_dies_ends_the_run_with_its_name_and_keeps_the_records() {
     // Between two rounds there is a moment without lanes.
     until(|| run.lanes().first().is_some_and(|pid| kill(Pid::from_raw(*pid), Signal::SIGKILL).is_ok()));
     let result = run.result();
-    let folder = run.folder;
-    let output = run.child.wait_with_output().unwrap();
+    let Running { child, folder, .. } = run;
+    let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
     let message = stderr(&output);
     assert!(message.contains("the lane of arm `") && message.contains("died (signal: 9"), "{message}");

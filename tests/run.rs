@@ -4,13 +4,14 @@
 
 mod common;
 
-use common::{RPS, document, otelbench, ran, stderr, stdout};
+use common::{RPS, alone, document, otelbench, ran, stderr, stdout};
 use otelbench::generator::Verdict;
 use otelbench::result::Document;
 use otelbench::scenario::Role;
 
 /// Runs every mode in two short rounds; `extra` are further options.
 fn measured(extra: &str) -> Document {
+    let _turn = alone();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run.json");
     let output = otelbench(&format!(
@@ -89,6 +90,7 @@ fn every_mode_is_measured_with_the_generator_in_the_parent() {
 
 #[test]
 fn a_rate_that_cannot_be_reached_is_invalid_and_gives_no_delta() {
+    let _turn = alone();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run.json");
     let output = otelbench("run --rps 400000 --mode full --rounds 2 --slice 400ms --warmup 0s --timeout 500ms")
@@ -110,6 +112,7 @@ fn a_rate_that_cannot_be_reached_is_invalid_and_gives_no_delta() {
 
 #[test]
 fn a_stored_result_is_rendered_again_in_every_format() {
+    let _turn = alone();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run.json");
     let run = otelbench(&format!(

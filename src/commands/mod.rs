@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 pub mod lane;
+pub mod load;
 pub mod modes;
 pub mod report;
 pub mod run;

@@ -18,15 +18,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::Request;
-use http_body_util::Full;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::LocalSet;
+use tokio::task::{AbortHandle, LocalSet};
 
 use crate::arrivals::{Arrivals, Schedule};
 use crate::meter;
@@ -36,6 +34,7 @@ use crate::units::Rate;
 pub use self::pacing::Pacing;
 pub use self::tally::{Hdr, LoadCounts, Played, Quantiles, RateAchieved, decode};
 pub use self::verdict::{Validity, Verdict};
+pub use self::wire::Client;
 
 #[cfg(test)]
 pub(crate) use self::tally::answered;
@@ -54,18 +53,29 @@ const BACKLOG: usize = 16_384;
 /// Between the command to play and the first arrival: long enough for the pacer to be waiting when it is due.
 const LEAD: Duration = Duration::from_millis(2);
 
-/// Makes request number `seq`.
-pub type MakeRequest = Arc<dyn Fn(u64) -> Request<Full<Bytes>> + Send + Sync>;
+/// Longest time between two looks at whether the stretch is to be cut short.
+const ATTENTION: Duration = Duration::from_millis(100);
+
+/// The requests to send: one template, turned into each request in place.
+pub trait Requests: Send + Sync {
+    /// A whole HTTP/1.1 request.
+    fn template(&self) -> Vec<u8>;
+
+    /// Turns what was made from the template into request number `seq`.
+    fn number(&self, seq: u64, request: &mut [u8]);
+}
 
 /// What the generator drives, and how.
 #[derive(Clone)]
 pub struct Target {
     /// Address of an HTTP/1.1 server.
     pub addr: SocketAddr,
-    /// Makes each request from its sequence number.
-    pub request: MakeRequest,
+    /// What to send.
+    pub requests: Arc<dyn Requests>,
     /// Keep-alive connections.
     pub connections: usize,
+    /// The client that carries them.
+    pub client: Client,
     /// How to wait for the next arrival.
     pub pacing: Pacing,
     /// The cores that the generator's thread is kept on; empty for any.
@@ -103,11 +113,20 @@ pub struct Load {
 #[derive(Debug)]
 pub struct Generator {
     jobs: mpsc::UnboundedSender<Job>,
+    cut: Arc<AtomicBool>,
 }
 
 struct Job {
-    load: Load,
+    demand: Demand,
     reply: oneshot::Sender<Played>,
+}
+
+/// What decides when the next request is sent.
+enum Demand {
+    /// The schedule, whatever the server does.
+    Open(Load),
+    /// The server: each connection sends again as soon as it has its answer.
+    Closed(Duration),
 }
 
 impl Generator {
@@ -118,16 +137,18 @@ impl Generator {
     pub async fn start(target: Target) -> io::Result<Self> {
         let (jobs, inbox) = mpsc::unbounded_channel();
         let (ready, started) = oneshot::channel();
+        let cut = Arc::new(AtomicBool::new(false));
+        let heeded = Arc::clone(&cut);
         thread::Builder::new().name(THREAD.into()).spawn(move || {
             let runtime = placement::keep_on(&target.cores)
                 .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
             match runtime {
-                Ok(runtime) => LocalSet::new().block_on(&runtime, serve(target, inbox, ready)),
+                Ok(runtime) => LocalSet::new().block_on(&runtime, serve(target, heeded, inbox, ready)),
                 Err(error) => drop(ready.send(Err(error))),
             }
         })?;
         started.await.map_err(|_| io::Error::other("the generator's thread ended while it started"))??;
-        Ok(Self { jobs })
+        Ok(Self { jobs, cut })
     }
 
     /// Plays one stretch of load and reports on it, when the last answer is in or its time is out.
@@ -135,22 +156,43 @@ impl Generator {
     /// # Errors
     /// When the generator's thread is gone.
     pub async fn play(&self, load: Load) -> io::Result<Played> {
+        self.meet(Demand::Open(load)).await
+    }
+
+    /// Sends as fast as the connections allow for so long: a closed loop, whose response times say nothing about what a
+    /// user would meet.
+    ///
+    /// # Errors
+    /// When the generator's thread is gone.
+    pub async fn saturate(&self, duration: Duration) -> io::Result<Played> {
+        self.meet(Demand::Closed(duration)).await
+    }
+
+    /// Cuts the stretch that is being played short; it is reported on within a fraction of a second.
+    pub fn cut_short(&self) {
+        self.cut.store(true, Relaxed);
+    }
+
+    async fn meet(&self, demand: Demand) -> io::Result<Played> {
         let (reply, answer) = oneshot::channel();
         let gone = || io::Error::other("the generator's thread is gone");
-        self.jobs.send(Job { load, reply }).map_err(|_| gone())?;
+        self.jobs.send(Job { demand, reply }).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())
     }
 }
 
 /// The generator's thread: opens the connections, then plays one job after the other.
-async fn serve(target: Target, mut inbox: mpsc::UnboundedReceiver<Job>, ready: oneshot::Sender<io::Result<()>>) {
-    let mut idle = Vec::with_capacity(target.connections);
-    for _ in 0..target.connections {
-        let mut connection = Connection::new(target.addr);
-        if let Err(error) = connection.open().await {
+async fn serve(
+    target: Target,
+    cut: Arc<AtomicBool>,
+    mut inbox: mpsc::UnboundedReceiver<Job>,
+    ready: oneshot::Sender<io::Result<()>>,
+) {
+    let mut vessels: Vec<Vessel> = (0..target.connections).map(|slot| Vessel::new(slot, &target)).collect();
+    for vessel in &mut vessels {
+        if let Err(error) = vessel.connection.open().await {
             return drop(ready.send(Err(error)));
         }
-        idle.push(connection);
     }
     let mut pacer = match Pacer::new(target.pacing) {
         Ok(pacer) => pacer,
@@ -159,17 +201,21 @@ async fn serve(target: Target, mut inbox: mpsc::UnboundedReceiver<Job>, ready: o
     if ready.send(Ok(())).is_err() {
         return;
     }
-    let shard =
-        Rc::new(Shard { target, state: RefCell::new(State { idle, ..State::default() }), settled: Notify::new() });
+    let flights = std::iter::repeat_with(|| None).take(target.connections).collect();
+    let state = State { idle: vessels, flights, ..State::default() };
+    let shard = Rc::new(Shard { target, cut, state: RefCell::new(state), settled: Notify::new() });
+    let reaper = tokio::task::spawn_local(reap(Rc::clone(&shard)));
     while let Some(job) = inbox.recv().await {
-        let played = play(&shard, &mut pacer, job.load).await;
-        drop(job.reply.send(played));
+        drop(job.reply.send(play(&shard, &mut pacer, &job.demand).await));
     }
+    reaper.abort();
 }
 
 /// What the tasks of one thread share.
 struct Shard {
     target: Target,
+    /// Set when the stretch is to be cut short.
+    cut: Arc<AtomicBool>,
     state: RefCell<State>,
     /// Told whenever nothing waits and nothing is in flight.
     settled: Notify,
@@ -177,12 +223,40 @@ struct Shard {
 
 #[derive(Default)]
 struct State {
-    /// Which stretch of load is being played; an exchange left over from an earlier one no longer counts.
-    stretch: u64,
-    idle: Vec<Connection>,
+    /// Connections without a request.
+    idle: Vec<Vessel>,
+    /// What each connection carries, by its slot.
+    flights: Vec<Option<Flight>>,
+    in_flight: usize,
+    /// Number of the next flight.
+    next_flight: u64,
+    /// When each flight is overdue, soonest first: the time-out is the same for all, so this is the order of take-off.
+    deadlines: VecDeque<Deadline>,
+    /// Arrivals that wait for a connection.
     waiting: VecDeque<Arrival>,
-    in_flight: u64,
+    /// Until when a connection sends again by itself, and the number of the next request.
+    again: Option<(Instant, u64)>,
     tally: Tally,
+}
+
+/// A connection and the request it is about to carry.
+struct Vessel {
+    slot: usize,
+    connection: Connection,
+    request: Vec<u8>,
+}
+
+/// A request that is under way.
+struct Flight {
+    number: u64,
+    intended: Instant,
+    task: AbortHandle,
+}
+
+struct Deadline {
+    due: Instant,
+    slot: usize,
+    number: u64,
 }
 
 /// A request that is due.
@@ -192,55 +266,128 @@ struct Arrival {
     intended: Instant,
 }
 
+impl Vessel {
+    fn new(slot: usize, target: &Target) -> Self {
+        let connection = Connection::new(target.client, target.addr);
+        Self { slot, connection, request: target.requests.template() }
+    }
+}
+
 impl State {
     fn is_settled(&self) -> bool {
         self.in_flight == 0 && self.waiting.is_empty()
     }
+
+    /// The request that a connection which has just become free should carry.
+    fn next(&mut self) -> Option<Arrival> {
+        if let Some((until, seq)) = &mut self.again {
+            let intended = Instant::now();
+            if intended >= *until {
+                return None;
+            }
+            *seq += 1;
+            let arrival = Arrival { seq: *seq - 1, intended };
+            self.tally.scheduled(Duration::ZERO);
+            return Some(arrival);
+        }
+        self.waiting.pop_front()
+    }
+
+    /// Notes that `task` carries `arrival` from now on.
+    fn take_off(&mut self, slot: usize, arrival: Arrival, task: AbortHandle, due: Instant) {
+        let number = self.next_flight;
+        self.next_flight += 1;
+        self.in_flight += 1;
+        self.flights[slot] = Some(Flight { number, intended: arrival.intended, task });
+        self.deadlines.push_back(Deadline { due, slot, number });
+    }
+
+    /// Notes that the flight in `slot` has ended.
+    fn land(&mut self, slot: usize) -> Option<Flight> {
+        let flight = self.flights[slot].take();
+        self.in_flight -= usize::from(flight.is_some());
+        while self.deadlines.front().is_some_and(|front| !self.is_under_way(front)) {
+            self.deadlines.pop_front();
+        }
+        flight
+    }
+
+    fn is_under_way(&self, deadline: &Deadline) -> bool {
+        self.flights[deadline.slot].as_ref().is_some_and(|flight| flight.number == deadline.number)
+    }
 }
 
-async fn play(shard: &Rc<Shard>, pacer: &mut Pacer, load: Load) -> Played {
+async fn play(shard: &Rc<Shard>, pacer: &mut Pacer, demand: &Demand) -> Played {
     let cpu_before = meter::own_cpu_ns();
-    {
-        let mut state = shard.state.borrow_mut();
-        state.stretch += 1;
-        state.tally = Tally::default();
-    }
+    shard.cut.store(false, Relaxed);
+    shard.state.borrow_mut().tally = Tally::default();
     let start = Instant::now() + LEAD;
-    for (seq, due_ns) in (load.first_seq..).zip(Schedule::new(load.arrivals, load.rate, load.duration, load.seed)) {
-        let intended = start + Duration::from_nanos(due_ns);
-        pacer.wait_until(intended).await;
-        dispatch(shard, Arrival { seq, intended });
-    }
-    tokio::time::sleep_until((start + load.duration).into()).await;
-    // Whatever is still under way gets as long as any request may take.
-    let settle = async {
-        while !shard.state.borrow().is_settled() {
-            shard.settled.notified().await;
+    let (asked, duration) = match demand {
+        Demand::Open(load) => {
+            let schedule = Schedule::new(load.arrivals, load.rate, load.duration, load.seed);
+            for (seq, due_ns) in (load.first_seq..).zip(schedule) {
+                let intended = start + Duration::from_nanos(due_ns);
+                if !wait_until(shard, pacer, intended).await {
+                    break;
+                }
+                dispatch(shard, Arrival { seq, intended });
+            }
+            (Some(load.rate.as_f64()), load.duration)
+        }
+        Demand::Closed(duration) => {
+            saturate(shard, start + *duration);
+            (None, *duration)
         }
     };
-    drop(tokio::time::timeout(shard.target.timeout, settle).await);
+    let ran_out = wait_until(shard, pacer, start + duration).await;
+    let due_in = if ran_out { duration } else { start.elapsed() };
+    settle(shard).await;
     let elapsed = start.elapsed();
 
     let mut state = shard.state.borrow_mut();
+    state.again = None;
     let unsent = state.waiting.drain(..).count() as u64;
-    let in_flight = std::mem::take(&mut state.in_flight);
+    let in_flight = state.in_flight as u64;
+    for slot in 0..shard.target.connections {
+        if let Some(flight) = state.land(slot) {
+            flight.task.abort();
+            state.idle.push(Vessel::new(slot, &shard.target));
+        }
+    }
     let tally = std::mem::take(&mut state.tally);
-    // An exchange that is still under way keeps its connection and ends unheard; another takes its place.
-    state.idle.resize_with(shard.target.connections, || Connection::new(shard.target.addr));
     drop(state);
     let cpu_ns = cpu_before.and_then(|before| Ok(meter::own_cpu_ns()? - before)).unwrap_or(0);
-    tally.conclude(load, unsent, in_flight, elapsed, Duration::from_nanos(cpu_ns))
+    let ran = tally::Ran { asked, due_in, elapsed, cpu: Duration::from_nanos(cpu_ns) };
+    tally.conclude(&ran, unsent, in_flight)
+}
+
+/// Waits until `due`; false when the stretch is cut short before.
+async fn wait_until(shard: &Shard, pacer: &mut Pacer, due: Instant) -> bool {
+    while due.saturating_duration_since(Instant::now()) > ATTENTION {
+        if shard.cut.load(Relaxed) {
+            return false;
+        }
+        pacer.wait_until(Instant::now() + ATTENTION).await;
+    }
+    pacer.wait_until(due).await;
+    !shard.cut.load(Relaxed)
+}
+
+/// Gives whatever is still under way as long as any request may take.
+async fn settle(shard: &Shard) {
+    let deadline = Instant::now() + shard.target.timeout;
+    while !shard.state.borrow().is_settled() && !shard.cut.load(Relaxed) && Instant::now() < deadline {
+        drop(tokio::time::timeout(ATTENTION, shard.settled.notified()).await);
+    }
 }
 
 /// Gives a due arrival to an idle connection in a task of its own, or lets it wait.
 fn dispatch(shard: &Rc<Shard>, arrival: Arrival) {
+    let now = Instant::now();
     let mut state = shard.state.borrow_mut();
-    state.tally.scheduled(arrival.intended.elapsed());
-    if let Some(connection) = state.idle.pop() {
-        state.in_flight += 1;
-        let stretch = state.stretch;
-        drop(state);
-        tokio::task::spawn_local(exchange(Rc::clone(shard), connection, arrival, stretch));
+    state.tally.scheduled(now.saturating_duration_since(arrival.intended));
+    if let Some(vessel) = state.idle.pop() {
+        launch(shard, &mut state, vessel, arrival, now);
     } else if state.waiting.len() < BACKLOG {
         state.waiting.push_back(arrival);
     } else {
@@ -248,25 +395,68 @@ fn dispatch(shard: &Rc<Shard>, arrival: Arrival) {
     }
 }
 
-/// Sends one request and counts its outcome; then, while others wait, theirs.
-async fn exchange(shard: Rc<Shard>, mut connection: Connection, mut arrival: Arrival, stretch: u64) {
-    loop {
-        let request = (shard.target.request)(arrival.seq);
-        let outcome = connection.exchange(request, shard.target.timeout).await;
-        let mut state = shard.state.borrow_mut();
-        if state.stretch != stretch || state.in_flight == 0 {
-            return;
+/// Has every connection send, and send again until `until`.
+fn saturate(shard: &Rc<Shard>, until: Instant) {
+    let mut state = shard.state.borrow_mut();
+    state.again = Some((until, 0));
+    for vessel in std::mem::take(&mut state.idle) {
+        match state.next() {
+            Some(arrival) => launch(shard, &mut state, vessel, arrival, arrival.intended),
+            None => state.idle.push(vessel),
         }
+    }
+}
+
+fn launch(shard: &Rc<Shard>, state: &mut State, vessel: Vessel, arrival: Arrival, now: Instant) {
+    let slot = vessel.slot;
+    let task = tokio::task::spawn_local(exchange(Rc::clone(shard), vessel, arrival)).abort_handle();
+    state.take_off(slot, arrival, task, now + shard.target.timeout);
+}
+
+/// Sends one request and counts its outcome; then, while others wait, theirs.
+async fn exchange(shard: Rc<Shard>, mut vessel: Vessel, mut arrival: Arrival) {
+    loop {
+        shard.target.requests.number(arrival.seq, &mut vessel.request);
+        let outcome = vessel.connection.exchange(&vessel.request).await;
+        let mut state = shard.state.borrow_mut();
+        let Some(flight) = state.land(vessel.slot) else { return };
         state.tally.outcome(arrival.intended, outcome);
-        if let Some(next) = state.waiting.pop_front() {
+        if let Some(next) = state.next() {
+            state.take_off(vessel.slot, next, flight.task, Instant::now() + shard.target.timeout);
             arrival = next;
         } else {
-            state.in_flight -= 1;
-            state.idle.push(connection);
+            state.idle.push(vessel);
             if state.is_settled() {
                 shard.settled.notify_one();
             }
             return;
+        }
+    }
+}
+
+/// Ends the exchanges that are overdue. One look at the soonest deadline serves them all; none has a timer of its own.
+async fn reap(shard: Rc<Shard>) {
+    loop {
+        let soonest = shard.state.borrow().deadlines.front().map(|deadline| deadline.due);
+        // Whatever takes off from now on is due no sooner than this.
+        tokio::time::sleep_until(soonest.unwrap_or_else(|| Instant::now() + shard.target.timeout).into()).await;
+        let mut state = shard.state.borrow_mut();
+        let now = Instant::now();
+        while let Some(deadline) = state.deadlines.pop_front_if(|deadline| deadline.due <= now) {
+            if !state.is_under_way(&deadline) {
+                continue;
+            }
+            let Some(flight) = state.land(deadline.slot) else { continue };
+            flight.task.abort();
+            state.tally.timed_out(flight.intended);
+            let vessel = Vessel::new(deadline.slot, &shard.target);
+            match state.next() {
+                Some(arrival) => launch(&shard, &mut state, vessel, arrival, now),
+                None => state.idle.push(vessel),
+            }
+        }
+        if state.is_settled() {
+            shard.settled.notify_one();
         }
     }
 }

@@ -9,7 +9,6 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 use serde::{Deserialize, Serialize};
 
-use super::Load;
 use super::verdict::{self, Evidence, Validity};
 use super::wire::{Answer, Failure};
 use crate::units::micros;
@@ -55,8 +54,8 @@ impl LoadCounts {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RateAchieved {
-    /// As the scenario says.
-    pub asked: f64,
+    /// As the scenario says; null where it was as fast as the connections allow.
+    pub asked: Option<f64>,
     /// Arrivals due, over the time they were due in.
     pub offered: f64,
     /// Completed, over the time until the last answer, and never less than the time arrivals were due in.
@@ -136,6 +135,18 @@ pub struct Played {
     pub validity: Validity,
 }
 
+/// How a stretch went, beside its requests.
+pub(super) struct Ran {
+    /// Requests per second asked for, if any rate was.
+    pub asked: Option<f64>,
+    /// How long arrivals were due.
+    pub due_in: Duration,
+    /// From the first arrival to the last answer.
+    pub elapsed: Duration,
+    /// CPU time of the generator's thread.
+    pub cpu: Duration,
+}
+
 /// The running account of one stretch.
 pub(super) struct Tally {
     counts: LoadCounts,
@@ -192,34 +203,28 @@ impl Tally {
                 *self.counts.failed.entry(class).or_default() += 1;
                 record(&mut self.failure, answer.completed.saturating_duration_since(intended));
             }
-            Err(Failure::TimedOut) => {
-                self.counts.timed_out += 1;
-                record(&mut self.failure, intended.elapsed());
-            }
-            Err(Failure::Error(class)) => {
+            Err(class) => {
                 *self.counts.failed.entry(class.into()).or_default() += 1;
                 record(&mut self.failure, intended.elapsed());
             }
         }
     }
 
+    pub(super) fn timed_out(&mut self, intended: Instant) {
+        self.counts.timed_out += 1;
+        record(&mut self.failure, intended.elapsed());
+    }
+
     /// Closes the account.
-    pub(super) fn conclude(
-        mut self,
-        load: Load,
-        unsent: u64,
-        in_flight: u64,
-        elapsed: Duration,
-        cpu: Duration,
-    ) -> Played {
+    pub(super) fn conclude(mut self, ran: &Ran, unsent: u64, in_flight: u64) -> Played {
         self.counts.unsent = unsent;
         self.counts.in_flight = in_flight;
         debug_assert!(self.counts.adds_up(), "{:?}", self.counts);
-        let seconds = load.duration.as_secs_f64();
+        let seconds = ran.due_in.as_secs_f64();
         let rate = RateAchieved {
-            asked: load.rate.as_f64(),
+            asked: ran.asked,
             offered: self.counts.scheduled as f64 / seconds,
-            achieved: self.counts.completed as f64 / elapsed.as_secs_f64().max(seconds),
+            achieved: self.counts.completed as f64 / ran.elapsed.as_secs_f64().max(seconds),
         };
         let validity = verdict::judge(&Evidence { counts: &self.counts, wake: &self.wake, lateness: &self.lateness });
         Played {
@@ -234,7 +239,7 @@ impl Tally {
                 failure_ns: encode(&self.failure),
             },
             load: self.counts,
-            generator_cpu_us: micros(cpu),
+            generator_cpu_us: micros(ran.cpu),
             validity,
         }
     }
@@ -256,9 +261,6 @@ pub fn decode(text: &str) -> Option<Histogram<u64>> {
 /// A stretch in which so many requests were each answered after so long.
 #[cfg(test)]
 pub(crate) fn answered(requests: u64, response: Duration) -> Played {
-    use crate::arrivals::Arrivals;
-    use crate::units::Rate;
-
     let mut tally = Tally::default();
     let intended = Instant::now();
     let answer = Answer { status: http::StatusCode::OK, written: intended, completed: intended + response };
@@ -266,9 +268,9 @@ pub(crate) fn answered(requests: u64, response: Duration) -> Played {
         tally.scheduled(Duration::ZERO);
         tally.outcome(intended, Ok(answer));
     }
-    let (duration, rate) = (Duration::from_secs(1), Rate::TEN_THOUSAND);
-    let load = Load { arrivals: Arrivals::Constant, rate, duration, seed: 0, first_seq: 0 };
-    tally.conclude(load, 0, 0, duration, Duration::ZERO)
+    let second = Duration::from_secs(1);
+    let ran = Ran { asked: Some(10_000.0), due_in: second, elapsed: second, cpu: Duration::ZERO };
+    tally.conclude(&ran, 0, 0)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! The generator against servers that misbehave in known ways. Only what holds on a machine of any speed is asserted.
 
-use http::header;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -69,14 +68,23 @@ async fn converse(mut stream: TcpStream, next: impl Fn() -> Deed) -> io::Result<
     }
 }
 
+/// The same small request every time.
+struct Same;
+
+impl Requests for Same {
+    fn template(&self) -> Vec<u8> {
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nbody".to_vec()
+    }
+
+    fn number(&self, _: u64, _: &mut [u8]) {}
+}
+
 fn target(addr: SocketAddr, connections: usize, timeout_ms: u64) -> Target {
     Target {
         addr,
-        request: Arc::new(|seq| {
-            let body = Full::new(Bytes::from(format!("{seq}")));
-            Request::post("/").header(header::HOST, "x").body(body).unwrap()
-        }),
+        requests: Arc::new(Same),
         connections,
+        client: Client::Raw,
         pacing: Pacing::Timer,
         cores: Vec::new(),
         timeout: Duration::from_millis(timeout_ms),
@@ -136,25 +144,56 @@ async fn a_known_delay_is_never_reported_shorter() {
 }
 
 #[tokio::test]
-async fn failures_are_counted_by_class_and_kept_out_of_the_latencies() {
-    let addr = serve(|n| match n % 5 {
-        0 => Deed::Status500,
-        1 => Deed::Close,
-        2 => Deed::Garbage,
-        3 => Deed::Silence,
-        _ => Deed::Answer,
-    });
-    let played = Generator::start(target(addr, 16, 300)).await.unwrap().play(load(250.0, 400)).await.unwrap();
-    let counts = &played.load;
-    assert!(counts.adds_up(), "{counts:?}");
-    for class in ["status_5xx", "closed", "bad_response"] {
-        assert!(counts.failed.get(class).is_some_and(|n| *n > 0), "{class} in {counts:?}");
+async fn failures_are_counted_by_class_alike_by_both_clients_and_kept_out_of_the_latencies() {
+    for client in [Client::Raw, Client::Hyper] {
+        let addr = serve(|n| match n % 5 {
+            0 => Deed::Status500,
+            1 => Deed::Close,
+            2 => Deed::Garbage,
+            3 => Deed::Silence,
+            _ => Deed::Answer,
+        });
+        let target = Target { client, ..target(addr, 16, 300) };
+        let played = Generator::start(target).await.unwrap().play(load(250.0, 400)).await.unwrap();
+        let counts = &played.load;
+        assert!(counts.adds_up(), "{counts:?}");
+        // Every fifth request of 100 to each deed, whoever carries it.
+        let failed = |class: &str| counts.failed.get(class).copied().unwrap_or(0);
+        let fates =
+            [counts.completed, failed("status_5xx"), failed("closed"), failed("bad_response"), counts.timed_out];
+        assert_eq!(fates, [20; 5], "{client:?}: {counts:?}");
+        let completed = decode(&played.hdr.response_ns).unwrap().len();
+        let failed = decode(&played.hdr.failure_ns).unwrap().len();
+        assert_eq!((completed, failed), (counts.completed, counts.failures() + counts.timed_out));
+        assert_eq!(played.validity.verdict, Verdict::Invalid);
     }
-    assert!(counts.timed_out > 0 && counts.completed > 0, "{counts:?}");
-    let completed = decode(&played.hdr.response_ns).unwrap().len();
-    let failed = decode(&played.hdr.failure_ns).unwrap().len();
-    assert_eq!((completed, failed), (counts.completed, counts.failures() + counts.timed_out));
-    assert_eq!(played.validity.verdict, Verdict::Invalid);
+}
+
+#[tokio::test]
+async fn a_closed_loop_sends_as_fast_as_its_connections_allow() {
+    let addr = serve(|_| Deed::AnswerAfter(Duration::from_millis(10)));
+    let played =
+        Generator::start(target(addr, 4, 5_000)).await.unwrap().saturate(Duration::from_millis(300)).await.unwrap();
+    // Each connection is answered no sooner than after 10 ms, so four make at most 400 a second.
+    assert!((4..=120).contains(&played.load.completed), "{:?}", played.load);
+    assert!(played.load.adds_up() && played.load.scheduled == played.load.completed);
+    assert_eq!(played.rate.asked, None);
+}
+
+#[tokio::test]
+async fn a_stretch_that_is_cut_short_accounts_for_what_was_due_by_then() {
+    let generator =
+        Generator::start(target(serve(|n| if n < 5 { Deed::Answer } else { Deed::Silence }), 2, 60_000)).await.unwrap();
+    let minute = load(100.0, 60_000);
+    let cut = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        generator.cut_short();
+    };
+    let (played, ()) = tokio::join!(generator.play(minute), cut);
+    let counts = played.unwrap().load;
+    assert!(counts.adds_up() && counts.scheduled < 6_000, "{counts:?}");
+    assert_eq!((counts.completed, counts.in_flight), (5, 2), "{counts:?}");
+    assert_eq!(counts.unsent, counts.scheduled - 7);
 }
 
 #[tokio::test]

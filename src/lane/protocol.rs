@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::generator::{Load, Pacing, Played, Target};
+use crate::generator::{Client, Load, Pacing, Played, Target};
 use crate::mode::Mode;
 use crate::record::Spent;
 use crate::telemetry::Account;
@@ -73,11 +73,11 @@ pub struct GeneratorSetup {
 impl GeneratorSetup {
     /// The target that this setup drives at `addr`.
     pub fn target(self, addr: SocketAddr) -> Target {
-        let workload = Workload::new(self.nonce);
         Target {
             addr,
-            request: Arc::new(move |seq| workload.request(seq)),
+            requests: Arc::new(Workload::new(self.nonce).requests()),
             connections: self.connections,
+            client: Client::Raw,
             pacing: self.pacing,
             cores: self.cores,
             timeout: self.timeout,

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use otelbench::result::Document;
@@ -14,7 +15,7 @@ use procfs::process::all_processes;
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_otelbench");
 
 /// Requests per second that the service makes on one core of a slow machine also when built for debugging.
-pub const RPS: u32 = if cfg!(debug_assertions) { 500 } else { 2_000 };
+pub const RPS: u32 = if cfg!(debug_assertions) { 300 } else { 2_000 };
 
 /// Longest wait for anything that should happen soon.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -27,6 +28,12 @@ pub fn otelbench(arguments: &str) -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// Lets one measuring test run at a time: two on two cores would measure each other.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs it to its end.
@@ -44,6 +51,7 @@ pub fn stdout(output: &Output) -> String {
 
 /// A run that goes on, and where its result goes.
 pub struct Running {
+    _turn: MutexGuard<'static, ()>,
     pub child: Child,
     pub folder: tempfile::TempDir,
 }
@@ -51,6 +59,7 @@ pub struct Running {
 impl Running {
     /// Starts a run of ten rounds.
     pub fn start() -> Self {
+        let turn = alone();
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("run.json");
         let child = otelbench(&format!("run --rps {RPS} --mode full --rounds 10 --slice 300ms --warmup 100ms"))
@@ -60,7 +69,7 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        Self { child, folder }
+        Self { _turn: turn, child, folder }
     }
 
     pub fn result(&self) -> PathBuf {

@@ -1,4 +1,4 @@
-//! One keep-alive HTTP/1.1 connection, on hyper.
+//! The cross-check: hyper's HTTP/1.1 client.
 
 use std::cell::Cell;
 use std::io;
@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -16,28 +16,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A whole answer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Answer {
-    /// Its status.
-    pub status: StatusCode,
-    /// When the first byte of the request went to the kernel.
-    pub written: Instant,
-    /// When the last byte of the answer was read.
-    pub completed: Instant,
-}
+use super::{Answer, Failure, io_class};
 
-/// Why there was no whole answer. Each class is counted apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// No answer within the time-out.
-    TimedOut,
-    /// The named class of error.
-    Error(&'static str),
-}
-
-/// A connection that carries one exchange at a time, and opens itself anew when the last one failed.
-pub(super) struct Connection {
+/// A connection of this client.
+pub(in crate::generator) struct Connection {
     addr: SocketAddr,
     live: Option<Live>,
 }
@@ -49,12 +31,10 @@ struct Live {
 }
 
 impl Connection {
-    /// A connection to `addr` that opens with its first exchange.
     pub(super) fn new(addr: SocketAddr) -> Self {
         Self { addr, live: None }
     }
 
-    /// Connects now.
     pub(super) async fn open(&mut self) -> io::Result<()> {
         let stream = TcpStream::connect(self.addr).await?;
         stream.set_nodelay(true)?;
@@ -69,30 +49,37 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends `request` and reads the answer to its last byte, within `timeout`.
-    pub(super) async fn exchange(
-        &mut self,
-        request: Request<Full<Bytes>>,
-        timeout: Duration,
-    ) -> Result<Answer, Failure> {
-        let outcome = tokio::time::timeout(timeout, self.attempt(request)).await.unwrap_or(Err(Failure::TimedOut));
+    pub(super) async fn exchange(&mut self, request: &[u8]) -> Result<Answer, Failure> {
+        let outcome = self.attempt(request).await;
         if outcome.is_err() {
-            // It may still get the answer to this request, which must not be read as the answer to the next.
             self.live = None;
         }
         outcome
     }
 
-    async fn attempt(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+    async fn attempt(&mut self, request: &[u8]) -> Result<Answer, Failure> {
+        let request = parsed(request).ok_or("bad_request")?;
         if self.live.as_ref().is_none_or(|live| live.sender.is_closed()) {
-            self.open().await.map_err(|error| Failure::Error(io_class(&error)))?;
+            self.open().await.map_err(|error| io_class(&error))?;
         }
-        let Some(live) = &mut self.live else { return Err(Failure::Error("connect")) };
+        let Some(live) = &mut self.live else { return Err("closed") };
         live.written.set(None);
-        let status = exchange(&mut live.sender, request).await.map_err(|error| Failure::Error(class(&error)))?;
+        let status = exchange(&mut live.sender, request).await.map_err(|error| class(&error))?;
         let completed = Instant::now();
         Ok(Answer { status, written: live.written.get().unwrap_or(completed), completed })
     }
+}
+
+/// A whole HTTP/1.1 request in hyper's terms; `None` when it is none.
+fn parsed(request: &[u8]) -> Option<Request<Full<Bytes>>> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut head = httparse::Request::new(&mut headers);
+    let httparse::Status::Complete(length) = head.parse(request).ok()? else { return None };
+    let mut built = Request::builder().method(head.method?).uri(head.path?);
+    for header in head.headers.iter() {
+        built = built.header(header.name, header.value);
+    }
+    built.body(Full::new(Bytes::copy_from_slice(&request[length..]))).ok()
 }
 
 async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> hyper::Result<StatusCode> {
@@ -105,21 +92,12 @@ async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<B
 }
 
 /// The class an error is counted under.
-fn class(error: &hyper::Error) -> &'static str {
+fn class(error: &hyper::Error) -> Failure {
     match std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>()) {
         Some(io) => io_class(io),
         None if error.is_parse() => "bad_response",
         None if error.is_closed() || error.is_canceled() || error.is_incomplete_message() => "closed",
         None => "http",
-    }
-}
-
-fn io_class(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "reset",
-        io::ErrorKind::ConnectionRefused => "refused",
-        io::ErrorKind::AddrNotAvailable => "no_address",
-        _ => "io",
     }
 }
 

@@ -1,0 +1,142 @@
+//! `otelbench load` against the order service: what the generator counts is what the service counts.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::MutexGuard;
+
+use common::{RPS, alone, otelbench, ran, stderr, stdout};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use otelbench::generator::{Played, Verdict};
+
+const BODY: &str = r#"{"user":"ada","items":["tea"],"quantity":2,"amount":9.5}"#;
+
+/// The order service with a Prometheus recorder; it is killed when dropped.
+struct Service {
+    _turn: MutexGuard<'static, ()>,
+    child: Child,
+    addr: String,
+}
+
+impl Service {
+    fn start() -> Self {
+        let turn = alone();
+        let mut child = otelbench("serve --mode metrics --addr 127.0.0.1:0").stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        let addr = line.split("http://").nth(1).unwrap().split(';').next().unwrap().to_owned();
+        Self { _turn: turn, child, addr }
+    }
+
+    fn load(&self, path: &str, options: &str) -> Command {
+        let mut command = otelbench(&format!("load http://{}{path} {options} --format json", self.addr));
+        command.args(["--body", BODY]);
+        command
+    }
+
+    /// Orders that the service has counted.
+    fn orders(&self) -> u64 {
+        let mut stream = TcpStream::connect(&self.addr).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let orders = text.lines().find_map(|line| line.strip_prefix("orders_total "));
+        orders.map_or(0, |count| count.trim().parse().unwrap())
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn played(text: &str) -> Played {
+    let played: Played = serde_json::from_str(text).unwrap();
+    assert!(played.load.adds_up(), "{:?}", played.load);
+    played
+}
+
+#[test]
+fn every_request_that_completed_was_counted_by_the_service() {
+    let service = Service::start();
+    for (options, scheduled) in [
+        (format!("--rps {RPS} --duration 500ms"), Some(u64::from(RPS) / 2)),
+        (format!("--rps {RPS} --duration 500ms --arrivals poisson --seed 4"), None),
+        ("--rps max --duration 300ms --connections 4".to_owned(), None),
+    ] {
+        let before = service.orders();
+        let output = service.load("/order", &options).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let played = played(&stdout(&output));
+        assert_eq!(service.orders() - before, played.load.completed, "{options}");
+        assert!(played.load.completed > 0);
+        assert!(scheduled.is_none_or(|scheduled| played.load.scheduled == scheduled), "{:?}", played.load);
+    }
+}
+
+#[test]
+fn answers_that_are_no_success_fail_under_their_status_and_make_the_measurement_invalid() {
+    let service = Service::start();
+    let output = service.load("/nowhere", "--rps 200 --duration 300ms").output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    let played = played(&stdout(&output));
+    assert_eq!((played.load.failed["status_4xx"], played.load.completed), (60, 0));
+    assert_eq!(played.validity.verdict, Verdict::Invalid);
+}
+
+#[test]
+fn sigint_prints_the_partial_report() {
+    let service = Service::start();
+    let mut child = service.load("/order", "--rps 200 --duration 10m").stdout(Stdio::piped()).spawn().unwrap();
+    common::until(|| service.orders() > 20);
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    let mut text = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let played = played(&text);
+    assert!(played.load.completed > 20 && played.load.scheduled < 200 * 600, "{:?}", played.load);
+}
+
+#[test]
+fn a_table_is_printed_for_people() {
+    let service = Service::start();
+    let output = ran(&format!("load http://{}/healthz --rps 100 --duration 200ms", service.addr));
+    let table = stdout(&output);
+    for words in ["completed  20 of 20 scheduled", "response", "service", "lateness", "p99.9"] {
+        assert!(table.contains(words), "{words} is not in:\n{table}");
+    }
+}
+
+#[test]
+fn what_cannot_be_loaded_is_refused() {
+    for (arguments, says) in [
+        ("load https://127.0.0.1:1/", "http://127.0.0.1:3000/order"),
+        ("load nowhere", "http://127.0.0.1:3000/order"),
+        ("load http://127.0.0.1:1/ --rps -3", "or max"),
+        ("load http://127.0.0.1:1/ --header nonsense", "name: value"),
+        ("load http://127.0.0.1:1/ --header host:x", "host is set from the target"),
+        ("load http://127.0.0.1:1/ --duration 0s", "longer than zero"),
+    ] {
+        let output = ran(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {}", stderr(&output));
+        assert!(stderr(&output).contains(says), "{arguments}: {}", stderr(&output));
+    }
+    let refused = ran("load http://127.0.0.1:9/");
+    assert_eq!(refused.status.code(), Some(4));
+    assert!(stderr(&refused).contains("127.0.0.1:9") && stderr(&refused).contains("refused"), "{}", stderr(&refused));
+}
+
+#[test]
+fn more_connections_than_open_files_are_refused_before_the_start() {
+    let load = format!("ulimit -n 64; exec {} load http://127.0.0.1:9/ --connections 1000", common::PROGRAM);
+    let output = Command::new("sh").args(["-c", &load]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("ulimit -n 1032"), "{}", stderr(&output));
+}
