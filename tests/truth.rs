@@ -1,0 +1,128 @@
+//! The generator's clock against servers whose own stamps are known: a known delay, a known stall, a known rate.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::alone;
+use otelbench::arrivals::Arrivals;
+use otelbench::generator::{Client, Generator, Load, Pacing, Played, Requests, Target};
+use otelbench::units::Rate;
+
+/// A build for debugging is slower at both ends of the wire.
+const SLACK: f64 = if cfg!(debug_assertions) { 10.0 } else { 1.0 };
+
+struct Same;
+
+impl Requests for Same {
+    fn template(&self) -> Vec<u8> {
+        b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".to_vec()
+    }
+
+    fn number(&self, _: u64, _: &mut [u8]) {}
+}
+
+/// A server with a thread for each connection, which calls `before_answer` when it has read a request.
+fn serve(before_answer: impl Fn() + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let before_answer = Arc::new(before_answer);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let before_answer = Arc::clone(&before_answer);
+            thread::spawn(move || converse(&mut stream.unwrap(), &*before_answer));
+        }
+    });
+    addr
+}
+
+fn converse(stream: &mut TcpStream, before_answer: &dyn Fn()) {
+    stream.set_nodelay(true).unwrap();
+    let mut buffer = [0; 1024];
+    while stream.read(&mut buffer).is_ok_and(|n| n > 0) {
+        before_answer();
+        if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").is_err() {
+            return;
+        }
+    }
+}
+
+async fn played(addr: SocketAddr, connections: usize, rate: f64, duration: Duration) -> Played {
+    let target = Target {
+        addr,
+        requests: Arc::new(Same),
+        connections,
+        client: Client::Raw,
+        pacing: Pacing::Timer,
+        cores: Vec::new(),
+        timeout: Duration::from_secs(30),
+    };
+    let rate = Rate::per_second(rate).unwrap();
+    let load = Load { arrivals: Arrivals::Constant, rate, duration, seed: 1, first_seq: 0 };
+    Generator::start(target).await.unwrap().play(load).await.unwrap()
+}
+
+/// The median of what is reported is the median of what the server took, by its own stamps, and the way there and back.
+#[tokio::test]
+async fn a_known_delay_is_reported_within_100_microseconds() {
+    let _turn = alone();
+    for delay in [1, 5, 20].map(Duration::from_millis) {
+        let stamps = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&stamps);
+        let addr = serve(move || {
+            let read = Instant::now();
+            // Sleeping is late by as much as is to be measured; the last stretch is spent looking at the clock.
+            thread::sleep(delay.saturating_sub(Duration::from_micros(300)));
+            while read.elapsed() < delay {
+                std::hint::spin_loop();
+            }
+            noted.lock().unwrap().push(read.elapsed());
+        });
+        let played = played(addr, 4, 40.0, Duration::from_millis(1_500)).await;
+        assert_eq!(played.load.completed, 60);
+        let mut stamps = stamps.lock().unwrap().clone();
+        stamps.sort_unstable();
+        let served = stamps[stamps.len() / 2 - 1].as_secs_f64() * 1e6;
+        let reported = played.service_us.p50.unwrap();
+        // The histogram holds 0.1 % of any value.
+        assert!(reported >= served * 0.999, "{reported} µs reported of {served}");
+        let way = reported - served;
+        assert!(way <= 100.0 * SLACK + served * 0.001, "{way} µs more than the server's {served}");
+    }
+}
+
+/// The server freezes for a second at its first request, while 1 000 fall due, one a millisecond. Request i is answered when
+/// it thaws, so it took 1 s - i ms: the quantile q of that is q s.
+#[tokio::test]
+async fn a_known_stall_is_reported_whole() {
+    let _turn = alone();
+    let began = Mutex::new(None);
+    let addr = serve(move || {
+        let thaws = *began.lock().unwrap().get_or_insert_with(Instant::now) + Duration::from_secs(1);
+        thread::sleep(thaws.saturating_duration_since(Instant::now()));
+    });
+    let played = played(addr, 16, 1_000.0, Duration::from_secs(1)).await;
+    assert_eq!(played.load.completed, 1_000, "{:?}", played.load);
+    let response = &played.response_us;
+    for (quantile, reported) in [(0.5, response.p50), (0.9, response.p90), (0.99, response.p99), (0.999, response.p999)]
+    {
+        let error = reported.unwrap() / (quantile * 1e6) - 1.0;
+        assert!((-0.005..=0.02 * SLACK).contains(&error), "p{quantile}: {reported:?} is {:.2} % off", error * 100.0);
+    }
+}
+
+#[tokio::test]
+async fn the_rate_offered_is_the_rate_asked_for_also_when_it_is_fractional() {
+    let _turn = alone();
+    let addr = serve(|| {});
+    let played = played(addr, 4, 333.3, Duration::from_secs(10)).await;
+    assert_eq!(played.load.scheduled, 3_333);
+    assert_eq!(played.load.completed, 3_333, "{:?}", played.load);
+    assert!((played.rate.offered / 333.3 - 1.0).abs() <= 1e-4, "{:?}", played.rate);
+}
