@@ -53,7 +53,7 @@ fn converse(stream: &mut TcpStream, before_answer: &dyn Fn()) {
     }
 }
 
-async fn played(addr: SocketAddr, connections: usize, rate: f64, duration: Duration) -> Played {
+fn played(addr: SocketAddr, connections: usize, rate: f64, duration: Duration) -> Played {
     let target = Target {
         addr,
         requests: Arc::new(Same),
@@ -65,12 +65,13 @@ async fn played(addr: SocketAddr, connections: usize, rate: f64, duration: Durat
     };
     let rate = Rate::per_second(rate).unwrap();
     let load = Load { arrivals: Arrivals::Constant, rate, duration, seed: 1, first_seq: 0 };
-    Generator::start(target).await.unwrap().play(load).await.unwrap()
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { Generator::start(target).await.unwrap().play(load).await.unwrap() })
 }
 
 /// The median of what is reported is the median of what the server took, by its own stamps, and the way there and back.
-#[tokio::test]
-async fn a_known_delay_is_reported_within_100_microseconds() {
+#[test]
+fn a_known_delay_is_reported_within_100_microseconds() {
     let _turn = alone();
     for delay in [1, 5, 20].map(Duration::from_millis) {
         let stamps = Arc::new(Mutex::new(Vec::new()));
@@ -84,7 +85,7 @@ async fn a_known_delay_is_reported_within_100_microseconds() {
             }
             noted.lock().unwrap().push(read.elapsed());
         });
-        let played = played(addr, 4, 40.0, Duration::from_millis(1_500)).await;
+        let played = played(addr, 4, 40.0, Duration::from_millis(1_500));
         assert_eq!(played.load.completed, 60);
         let mut stamps = stamps.lock().unwrap().clone();
         stamps.sort_unstable();
@@ -99,15 +100,15 @@ async fn a_known_delay_is_reported_within_100_microseconds() {
 
 /// The server freezes for a second at its first request, while 1 000 fall due, one a millisecond. Request i is answered when
 /// it thaws, so it took 1 s - i ms: the quantile q of that is q s.
-#[tokio::test]
-async fn a_known_stall_is_reported_whole() {
+#[test]
+fn a_known_stall_is_reported_whole() {
     let _turn = alone();
     let began = Mutex::new(None);
     let addr = serve(move || {
         let thaws = *began.lock().unwrap().get_or_insert_with(Instant::now) + Duration::from_secs(1);
         thread::sleep(thaws.saturating_duration_since(Instant::now()));
     });
-    let played = played(addr, 16, 1_000.0, Duration::from_secs(1)).await;
+    let played = played(addr, 16, 1_000.0, Duration::from_secs(1));
     assert_eq!(played.load.completed, 1_000, "{:?}", played.load);
     let response = &played.response_us;
     for (quantile, reported) in [(0.5, response.p50), (0.9, response.p90), (0.99, response.p99), (0.999, response.p999)]
@@ -117,11 +118,11 @@ async fn a_known_stall_is_reported_whole() {
     }
 }
 
-#[tokio::test]
-async fn the_rate_offered_is_the_rate_asked_for_also_when_it_is_fractional() {
+#[test]
+fn the_rate_offered_is_the_rate_asked_for_also_when_it_is_fractional() {
     let _turn = alone();
     let addr = serve(|| {});
-    let played = played(addr, 4, 333.3, Duration::from_secs(10)).await;
+    let played = played(addr, 4, 333.3, Duration::from_secs(10));
     assert_eq!(played.load.scheduled, 3_333);
     assert_eq!(played.load.completed, 3_333, "{:?}", played.load);
     assert!((played.rate.offered / 333.3 - 1.0).abs() <= 1e-4, "{:?}", played.rate);

@@ -6,6 +6,7 @@
 //!
 //! `pacing` waits, `wire` exchanges, `tally` counts, `verdict` judges the generator itself. It knows nothing of modes.
 
+mod counts;
 mod pacing;
 mod tally;
 mod verdict;
@@ -31,8 +32,9 @@ use crate::meter;
 use crate::placement;
 use crate::units::Rate;
 
+pub use self::counts::LoadCounts;
 pub use self::pacing::Pacing;
-pub use self::tally::{Hdr, LoadCounts, Played, Quantiles, RateAchieved, decode};
+pub use self::tally::{Hdr, Played, Quantiles, RateAchieved, decode};
 pub use self::verdict::{Validity, Verdict};
 pub use self::wire::Client;
 

@@ -1,6 +1,5 @@
 //! What became of every arrival, and how long it took.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -9,6 +8,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 use serde::{Deserialize, Serialize};
 
+use super::counts::LoadCounts;
 use super::verdict::{self, Evidence, Validity};
 use super::wire::{Answer, Failure};
 use crate::units::micros;
@@ -17,38 +17,6 @@ use crate::units::micros;
 const DIGITS: u8 = 3;
 /// An hour: no time-out is longer. The buckets up to here are made once (a quarter of a megabyte), none while recording.
 const LONGEST_NS: u64 = 3_600_000_000_000;
-
-/// Where every scheduled arrival went; `scheduled` is the sum of the rest, exactly.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct LoadCounts {
-    /// Arrivals that were due.
-    pub scheduled: u64,
-    /// Answered with a 2xx status, to the last byte.
-    pub completed: u64,
-    /// Answered with another status, or ended by an error, by class.
-    pub failed: BTreeMap<String, u64>,
-    /// Written, and not answered within the time-out.
-    pub timed_out: u64,
-    /// Due when the backlog was full, and given up at once.
-    pub missed: u64,
-    /// Still waiting for a connection when the stretch was over.
-    pub unsent: u64,
-    /// Written and still without an answer when the stretch was over.
-    pub in_flight: u64,
-}
-
-impl LoadCounts {
-    /// Arrivals that failed, over all classes.
-    pub fn failures(&self) -> u64 {
-        self.failed.values().sum()
-    }
-
-    /// Whether every arrival is accounted for.
-    pub fn adds_up(&self) -> bool {
-        self.scheduled == self.completed + self.failures() + self.timed_out + self.missed + self.unsent + self.in_flight
-    }
-}
 
 /// The rate asked for and what came of it, in requests per second.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -204,6 +204,17 @@ async fn a_server_that_dies_and_comes_back_costs_the_requests_of_that_time_alone
 }
 
 #[tokio::test]
+async fn arrivals_beyond_the_backlog_are_missed_at_once() {
+    let generator = Generator::start(target(serve(|_| Deed::Silence), 1, 100)).await.unwrap();
+    let counts = generator.play(load(1_000_000.0, 20)).await.unwrap().load;
+    assert_eq!(counts.scheduled, 20_000);
+    assert!(counts.adds_up(), "{counts:?}");
+    // One is in flight, so many wait, and the rest found no room; those that timed out made room for others.
+    assert!(counts.missed > 0 && counts.missed <= 20_000 - 1 - BACKLOG as u64, "{counts:?}");
+    assert!(counts.unsent <= BACKLOG as u64, "{counts:?}");
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_is_an_error_at_the_start() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = Generator::start(target(closed, 1, 100)).await.unwrap_err();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::tally::LoadCounts;
+use super::counts::LoadCounts;
 
 /// Share of arrivals that may be lost or fail before the stretch says nothing about the load asked for.
 const LOST_INVALID: f64 = 0.01;

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, metric, number_data_point};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use serde::{Deserialize, Serialize};
 
-use super::trees::{TreeReport, TreeShape, Trees};
+use super::trees::{TreeReport, TreeShape, Trees, text_of};
 
 /// What one receiver received.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -185,21 +185,10 @@ fn is_delta(temporality: i32) -> bool {
     temporality == AggregationTemporality::Delta as i32
 }
 
-/// The text that the attribute called `key` holds.
-pub(super) fn text<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a str> {
-    attributes.iter().find(|attribute| attribute.key == key).and_then(text_of)
-}
-
-fn text_of(attribute: &KeyValue) -> Option<&str> {
-    match &attribute.value {
-        Some(AnyValue { value: Some(any_value::Value::StringValue(text)) }) => Some(text.as_str()),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
     use opentelemetry_proto::tonic::metrics::v1::{Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum};
 
     fn export(points: &[(&str, i64)], temporality: AggregationTemporality) -> ExportMetricsServiceRequest {

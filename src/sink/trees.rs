@@ -5,10 +5,9 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use serde::{Deserialize, Serialize};
-
-use super::tally::text;
 
 /// Traces remembered. Older ones are closed, so that a sink left running stays within about a gigabyte.
 const REMEMBERED: usize = 4_000_000;
@@ -234,10 +233,22 @@ fn big_endian(bytes: &[u8]) -> u128 {
     bytes.iter().take(16).fold(0, |id, byte| id << 8 | u128::from(*byte))
 }
 
+/// The text that the attribute called `key` holds.
+fn text<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a str> {
+    attributes.iter().find(|attribute| attribute.key == key).and_then(text_of)
+}
+
+/// The text that an attribute holds.
+pub(super) fn text_of(attribute: &KeyValue) -> Option<&str> {
+    match &attribute.value {
+        Some(AnyValue { value: Some(any_value::Value::StringValue(text)) }) => Some(text.as_str()),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 
     struct OneCaller;
 

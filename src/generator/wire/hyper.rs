@@ -3,9 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -13,8 +11,8 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_util::io::InspectWriter;
 
 use super::{Answer, Failure, io_class};
 
@@ -26,7 +24,7 @@ pub(in crate::generator) struct Connection {
 
 struct Live {
     sender: SendRequest<Full<Bytes>>,
-    /// When the kernel first took bytes since this was cleared.
+    /// When the kernel had first taken bytes since this was cleared.
     written: Rc<Cell<Option<Instant>>>,
 }
 
@@ -39,7 +37,9 @@ impl Connection {
         let stream = TcpStream::connect(self.addr).await?;
         stream.set_nodelay(true)?;
         let written = Rc::new(Cell::new(None));
-        let stamped = Stamped { stream, written: Rc::clone(&written) };
+        let noted = Rc::clone(&written);
+        let stamped =
+            InspectWriter::new(stream, move |_: &[u8]| noted.set(noted.get().or_else(|| Some(Instant::now()))));
         let (sender, driver) = http1::handshake(TokioIo::new(stamped)).await.map_err(io::Error::other)?;
         tokio::task::spawn_local(async move {
             // The driver's error reaches the exchange that was under way.
@@ -98,53 +98,5 @@ fn class(error: &hyper::Error) -> Failure {
         None if error.is_parse() => "bad_response",
         None if error.is_closed() || error.is_canceled() || error.is_incomplete_message() => "closed",
         None => "http",
-    }
-}
-
-/// A stream that notes when the kernel first takes bytes.
-struct Stamped {
-    stream: TcpStream,
-    written: Rc<Cell<Option<Instant>>>,
-}
-
-impl Stamped {
-    fn stamp(&self) {
-        if self.written.get().is_none() {
-            self.written.set(Some(Instant::now()));
-        }
-    }
-}
-
-impl AsyncRead for Stamped {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Stamped {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.stamp();
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.stamp();
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
