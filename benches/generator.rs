@@ -14,9 +14,18 @@ fn schedules(c: &mut Criterion) {
     let mut group = c.benchmark_group("schedule");
     let second = Duration::from_secs(1);
     group.throughput(Throughput::Elements(10_000));
-    for (name, arrivals) in [("constant", Arrivals::Constant), ("poisson", Arrivals::Poisson)] {
-        group.bench_function(name, |b| {
-            b.iter(|| Schedule::new(arrivals, black_box(Rate::TEN_THOUSAND), second, 1).map(black_box).count());
+    for text in [
+        "constant",
+        "poisson",
+        "ramp:5000..15000",
+        "steps:5000,10000,15000",
+        "bursts:x4,every=100ms,lasts=10ms",
+        "sine:depth=0.5,period=500ms",
+    ] {
+        let arrivals: Arrivals = text.parse().expect("it is written as it should be");
+        group.bench_function(text, |b| {
+            let rate = black_box(Rate::TEN_THOUSAND);
+            b.iter(|| Schedule::new(arrivals.clone(), rate, second, 1).map(black_box).count());
         });
     }
     group.finish();

@@ -70,7 +70,7 @@ pub struct RunArgs {
     /// A scenario file; each of its keys is an option below
     #[arg(value_name = "SCENARIO.toml")]
     scenario: Option<PathBuf>,
-    /// Requests per second [default: 10000]
+    /// Requests per second; ramp and steps bring their own [default: 10000]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     rps: Option<Rate>,
     /// Modes to measure, separated by commas [default: metrics,full]
@@ -97,8 +97,9 @@ pub struct RunArgs {
     /// Seed of the order of play and of random arrivals [default: from the clock]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Arrival process [default: constant]
-    #[arg(long, value_name = "PROCESS", value_parser = named::<Arrivals>(&["constant", "poisson"]))]
+    /// Arrival process: constant, poisson, ramp:FROM..TO, steps:RATE,RATE,…, bursts:xFACTOR,every=TIME,lasts=TIME or
+    /// sine:depth=DEPTH,period=TIME [default: constant]
+    #[arg(long, value_name = "PROCESS")]
     arrivals: Option<Arrivals>,
     /// How the generator waits for the next arrival; coarse clumps to 1 ms [default: auto]
     #[arg(long, value_name = "HOW", value_parser = named::<Pacing>(&["auto", "timer", "spin", "coarse"]))]
@@ -142,6 +143,7 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   otelbench run --rps 10000 --mode full
   otelbench run --mode full --isolation process --arrivals poisson
+  otelbench run --mode full --arrivals bursts:x4,every=1s,lasts=100ms
   otelbench run --mode none --rounds 20          an A/A run: what does no difference look like here?
   otelbench run --mode full --endpoint http://localhost:4317 --format json > full.json
 
@@ -210,8 +212,8 @@ pub struct LoadArgs {
     /// Keep-alive connections
     #[arg(long, value_name = "N", default_value = "16")]
     connections: NonZeroUsize,
-    /// Arrival process
-    #[arg(long, value_name = "PROCESS", default_value = "constant", value_parser = named::<Arrivals>(&["constant", "poisson"]))]
+    /// Arrival process, as `run --help` lists them
+    #[arg(long, value_name = "PROCESS", default_value = "constant")]
     arrivals: Arrivals,
     /// How the generator waits for the next arrival; coarse clumps to 1 ms
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = named::<Pacing>(&["auto", "timer", "spin", "coarse"]))]

@@ -28,7 +28,7 @@ pub const PLACEBO: &str = "placebo";
 pub struct Settings {
     /// Names the scenario in the result and in the default path of the result.
     pub name: Option<String>,
-    /// Requests per second.
+    /// Requests per second; arrivals that bring their own rates ignore it.
     pub rps: Option<Rate>,
     /// The treatments.
     pub mode: Option<ModeNames>,
@@ -292,7 +292,7 @@ impl Settings {
 pub struct Scenario {
     /// Names the scenario.
     pub name: String,
-    /// Requests per second asked of the generator.
+    /// Requests per second asked of the generator; arrivals that bring their own rates ignore it.
     #[cfg_attr(test, schemars(with = "f64"))]
     pub rps: Rate,
     /// The conditions compared; the baseline stands first.
@@ -309,7 +309,8 @@ pub struct Scenario {
     #[serde(with = "humantime_serde")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub warmup: Duration,
-    /// Arrival process.
+    /// Arrival process, such as `constant` or `ramp:1000..20000`.
+    #[cfg_attr(test, schemars(with = "String", regex(pattern = "^(constant|poisson|(ramp|steps|bursts|sine):.+)$")))]
     pub arrivals: Arrivals,
     /// How the generator waits for the next arrival.
     pub pacing: Pacing,
@@ -413,6 +414,11 @@ impl Scenario {
         })
     }
 
+    /// Requests per second in a slice on the mean, which is `rps` unless the arrivals depart from it.
+    pub fn mean_rate(&self) -> Rate {
+        self.arrivals.mean(self.rps, self.slice)
+    }
+
     /// The names of the arms, the baseline's first.
     pub fn arm_names(&self) -> Vec<String> {
         self.arms.iter().map(|arm| arm.name.clone()).collect()
@@ -473,6 +479,7 @@ mod tests {
             ("mode = [\"metrics\", \"ful\"]\n", "line 1", "did you mean `full`?"),
             ("slice = \"0s\"\n", "line 1", "longer than zero"),
             ("slice = \"10\"\n", "line 1", "500ms"),
+            ("arrivals = \"ramp:5\"\n", "line 1", "ramp:FROM..TO"),
             ("endpoint = \"localhost\"\n", "line 1", "http://localhost:4317"),
             ("rps = \n", "line 1", "rps"),
         ] {
@@ -495,6 +502,14 @@ mod tests {
     fn the_baseline_is_one_arm_even_when_it_is_named_among_the_treatments() {
         let scenario = Scenario::resolve(parse("mode = \"none,full\"").unwrap()).unwrap();
         assert_eq!(scenario.arm_names(), ["none", PLACEBO, "full"]);
+    }
+
+    #[test]
+    fn arrivals_may_bring_their_own_rates() {
+        let mean = |text| Scenario::resolve(parse(text).unwrap()).unwrap().mean_rate().as_f64();
+        assert_eq!(mean("rps = 50\narrivals = \"poisson\""), 50.0);
+        assert_eq!(mean("rps = 50\narrivals = \"steps:1000,2000\""), 1_500.0);
+        assert_eq!(mean("rps = 50\narrivals = \"bursts:x4,every=1s,lasts=500ms\""), 125.0);
     }
 
     #[test]

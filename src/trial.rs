@@ -148,7 +148,7 @@ struct Life {
 impl Life {
     fn load(&self, scenario: &Scenario, plan: &Plan, round: u32, slice: u32, duration: Duration) -> Load {
         Load {
-            arrivals: scenario.arrivals,
+            arrivals: scenario.arrivals.clone(),
             rate: scenario.rps,
             duration,
             seed: plan.slice_seed(round, slice),

@@ -9,6 +9,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+/// One request, in the unit of [`Rate::over`]: millionths of a request per second, times nanoseconds.
+pub const REQUEST: u128 = 1_000_000_000_000_000;
+
 /// A request rate in requests per second: finite and greater than zero.
 ///
 /// Held in millionths of a request per second so that the arrival times of a constant rate are exact
@@ -47,8 +50,30 @@ impl Rate {
 
     /// Nanoseconds from the start until arrival `index` of a constant schedule, rounded down.
     pub fn arrival_ns(self, index: u64) -> u64 {
-        let ns = u128::from(index) * 1_000_000_000_000_000 / u128::from(self.micro);
-        u64::try_from(ns).unwrap_or(u64::MAX)
+        self.time_ns(u128::from(index) * REQUEST)
+    }
+
+    /// What this rate makes in so many nanoseconds, exactly; [`REQUEST`] is one request.
+    pub fn over(self, ns: u64) -> u128 {
+        u128::from(self.micro) * u128::from(ns)
+    }
+
+    /// The nanoseconds in which this rate makes `amount`, as [`Rate::over`] counts, rounded down.
+    pub fn time_ns(self, amount: u128) -> u64 {
+        u64::try_from(amount / u128::from(self.micro)).unwrap_or(u64::MAX)
+    }
+
+    /// The rate that makes `amount`, as [`Rate::over`] counts, in so many nanoseconds, rounded; never zero.
+    pub fn making(amount: u128, ns: u64) -> Self {
+        let micro = (amount + u128::from(ns / 2)).checked_div(u128::from(ns)).unwrap_or(0);
+        Self { micro: u64::try_from(micro).unwrap_or(u64::MAX).max(1) }
+    }
+
+    /// This rate `factor` times over; `factor` is at least 1. The product may be more than can be asked for.
+    #[must_use]
+    pub fn times(self, factor: f64) -> Self {
+        // At most 1e13 before, so in range up to a factor of a million, and beyond it the cast saturates.
+        Self { micro: (self.micro as f64 * factor).round() as u64 }
     }
 }
 

@@ -52,6 +52,7 @@ fn a_bad_flag_is_refused_by_its_name() {
     refused(&ran("run --slice 0s"), &["--slice", "longer than zero"]);
     refused(&ran("run --slice 5"), &["--slice", "500ms"]);
     refused(&ran("run --arrivals bursty"), &["--arrivals", "constant, poisson"]);
+    refused(&ran("run --arrivals ramp:5"), &["--arrivals", "ramp:FROM..TO"]);
     refused(&ran("run --endpoint localhost"), &["--endpoint", "http://localhost:4317"]);
     refused(&ran("run --mode full,full"), &["--mode", "twice"]);
     refused(&ran("run --mode none --no-placebo"), &["nothing to compare"]);

@@ -97,9 +97,8 @@ async fn play(generator: &Generator, order: &Order) -> std::io::Result<Played> {
     match order.rate {
         None => generator.saturate(order.duration).await,
         Some(rate) => {
-            let load =
-                Load { arrivals: order.arrivals, rate, duration: order.duration, seed: order.seed, first_seq: 0 };
-            generator.play(load).await
+            let (arrivals, duration) = (order.arrivals.clone(), order.duration);
+            generator.play(Load { arrivals, rate, duration, seed: order.seed, first_seq: 0 }).await
         }
     }
 }

@@ -96,11 +96,11 @@ impl fmt::Debug for Target {
 }
 
 /// One stretch of load.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Load {
     /// Arrival process.
     pub arrivals: Arrivals,
-    /// Requests per second.
+    /// Requests per second; arrivals that bring their own rates ignore it.
     pub rate: Rate,
     /// How long arrivals are due.
     #[serde(with = "humantime_serde")]
@@ -326,7 +326,7 @@ async fn play(shard: &Rc<Shard>, pacer: &mut Pacer, demand: &Demand) -> Played {
     let start = Instant::now() + LEAD;
     let (asked, duration) = match demand {
         Demand::Open(load) => {
-            let schedule = Schedule::new(load.arrivals, load.rate, load.duration, load.seed);
+            let schedule = Schedule::new(load.arrivals.clone(), load.rate, load.duration, load.seed);
             for (seq, due_ns) in (load.first_seq..).zip(schedule) {
                 let intended = start + Duration::from_nanos(due_ns);
                 if !wait_until(shard, pacer, intended).await {
@@ -334,7 +334,7 @@ async fn play(shard: &Rc<Shard>, pacer: &mut Pacer, demand: &Demand) -> Played {
                 }
                 dispatch(shard, Arrival { seq, intended });
             }
-            (Some(load.rate.as_f64()), load.duration)
+            (Some(load.arrivals.mean(load.rate, load.duration).as_f64()), load.duration)
         }
         Demand::Closed(duration) => {
             saturate(shard, start + *duration);

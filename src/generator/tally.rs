@@ -22,7 +22,7 @@ const LONGEST_NS: u64 = 3_600_000_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RateAchieved {
-    /// As the scenario says; null where it was as fast as the connections allow.
+    /// On the mean over the stretch, as the scenario says; null where it was as fast as the connections allow.
     pub asked: Option<f64>,
     /// Arrivals due, over the time they were due in.
     pub offered: f64,

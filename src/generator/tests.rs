@@ -240,12 +240,12 @@ proptest! {
         });
         let arrivals = if poisson { Arrivals::Poisson } else { Arrivals::Constant };
         let load = Load { arrivals, ..load(per_second, 60) };
-        let due = Schedule::new(load.arrivals, load.rate, load.duration, load.seed).count() as u64;
+        let due = Schedule::new(load.arrivals.clone(), load.rate, load.duration, load.seed).count() as u64;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let generator = Generator::start(target(addr, connections, 40)).await.unwrap();
             for _ in 0..2 {
-                let played = generator.play(load).await.unwrap();
+                let played = generator.play(load.clone()).await.unwrap();
                 assert!(played.load.adds_up(), "{:?}", played.load);
                 assert_eq!(played.load.scheduled, due);
             }

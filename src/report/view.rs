@@ -67,7 +67,7 @@ fn title(document: &Document) -> String {
         scenario.arms.iter().filter(|arm| arm.role == Role::Treatment).map(|arm| arm.name.as_str()).collect();
     let asked = if treatments.is_empty() { "A/A".to_owned() } else { treatments.join(", ") };
     let baseline = scenario.arms.first().map_or("", |arm| arm.name.as_str());
-    format!("{}: {asked} against {baseline} at {} requests per second", scenario.name, scenario.rps)
+    format!("{}: {asked} against {baseline} at {} requests per second", scenario.name, scenario.mean_rate())
 }
 
 fn setting(document: &Document) -> Vec<String> {
@@ -96,10 +96,7 @@ fn setting(document: &Document) -> Vec<String> {
             document.rounds.complete,
             scenario.slices,
             humantime::format_duration(scenario.slice),
-            serde_json::to_value(scenario.arrivals)
-                .ok()
-                .and_then(|v| v.as_str().map(str::to_owned))
-                .unwrap_or_default(),
+            scenario.arrivals,
             header.plan.seed,
         ),
         format!(
@@ -301,7 +298,7 @@ fn sentence(arm: &ArmSummary, document: &Document, scenario: &Scenario) -> Optio
             arm.name,
         ));
     }
-    let digits = digits(absolute);
+    let (digits, rate) = (digits(absolute), scenario.mean_rate());
     let verb = if absolute.estimate >= 0.0 { "costs" } else { "saves" };
     let (low, high) =
         if absolute.estimate >= 0.0 { (absolute.low, absolute.high) } else { (-absolute.high, -absolute.low) };
@@ -310,8 +307,8 @@ fn sentence(arm: &ArmSummary, document: &Document, scenario: &Scenario) -> Optio
         arm.name,
         absolute.estimate.abs(),
         1.0 + relative.estimate,
-        significant(absolute.estimate.abs() * scenario.rps.as_f64() / 1e6),
-        scenario.rps,
+        significant(absolute.estimate.abs() * rate.as_f64() / 1e6),
+        rate,
     ))
 }
 
