@@ -90,7 +90,8 @@ pub async fn run(lanes: &mut impl Lanes, log: &mut RecordLog, watch: &mut impl F
     let mut void = BTreeSet::new();
     for (round, order) in (0..plan.rounds).zip(&plan.order) {
         let mut lives: HashMap<&str, Life> = HashMap::new();
-        for arm in &scenario.arms {
+        let arms = in_order(&scenario.arms, order);
+        for arm in &arms {
             watch(Event::Warming { round, arm: arm.name.clone(), lasts: scenario.warmup });
             lanes.launch(round, arm).await?;
             let life = lives.entry(&arm.name).or_default();
@@ -119,7 +120,7 @@ pub async fn run(lanes: &mut impl Lanes, log: &mut RecordLog, watch: &mut impl F
             }
         }
         watch(Event::Ending { round });
-        for arm in &scenario.arms {
+        for arm in &arms {
             let (account, received) = lanes.finish(&arm.name).await?;
             let life = lives.remove(arm.name.as_str()).unwrap_or_default();
             log.lane(LaneRecord {
@@ -134,6 +135,14 @@ pub async fn run(lanes: &mut impl Lanes, log: &mut RecordLog, watch: &mut impl F
         watch(Event::Done);
     }
     Ok(())
+}
+
+/// The arms as the round's slices first meet them. Which lane is launched first is drawn with the plan: the scheduler places
+/// the first one's threads on an idle machine, and an arm that always came first would have that in its favour.
+fn in_order<'a>(arms: &'a [Arm], order: &[String]) -> Vec<&'a Arm> {
+    let mut arms: Vec<&Arm> = arms.iter().collect();
+    arms.sort_by_key(|arm| order.iter().position(|name| *name == arm.name));
+    arms
 }
 
 /// What a lane has been through so far.

@@ -61,12 +61,13 @@ async fn a_round_launches_and_warms_every_arm_then_plays_the_plan_then_ends_ever
     let plan = &records.header.plan;
     let mut expected = Vec::new();
     for (round, order) in plan.order.iter().enumerate() {
-        for arm in ["none", "placebo", "full"] {
+        // Each pass of slices meets every arm once, the first pass in the order of launch.
+        for arm in &order[..3] {
             expected.push(format!("launch {round} {arm}"));
             expected.push(format!("play {arm} 500ms"));
         }
         expected.extend(order.iter().map(|arm| format!("play {arm} 1s")));
-        expected.extend(["none", "placebo", "full"].map(|arm| format!("finish {arm}")));
+        expected.extend(order[..3].iter().map(|arm| format!("finish {arm}")));
     }
     assert_eq!(lanes.asked, expected);
     assert!(records.is_whole());
