@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use serde::de::DeserializeOwned;
 
 use crate::arrivals::Arrivals;
-use crate::commands::load::Order;
+use crate::commands::load::Assignment;
 use crate::generator::Pacing;
 use crate::placement::Pinning;
 use crate::scenario::{Endpoint, Format, Isolation, ModeName, ModeNames, Settings, Transport, parse_positive_duration};
@@ -274,9 +274,9 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 
 impl LoadArgs {
     /// What the flags ask for.
-    pub fn into_order(self) -> Order {
+    pub fn into_assignment(self) -> Assignment {
         let Transport::Tcp = self.transport;
-        Order {
+        Assignment {
             url: self.url,
             rate: self.rps.0,
             duration: self.duration,

@@ -4,7 +4,6 @@
 //! in a file carries its line and key.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -402,7 +401,7 @@ impl Scenario {
             slice: settings.slice.unwrap_or(Duration::from_secs(1)),
             warmup: settings.warmup.unwrap_or(Duration::from_millis(500)),
             arrivals: settings.arrivals.unwrap_or_default(),
-            pacing: settings.pacing.unwrap_or_default(),
+            pacing: settings.pacing.unwrap_or_default().resolved(),
             transport: settings.transport.unwrap_or_default(),
             isolation: settings.isolation.unwrap_or_default(),
             connections: settings.connections.map_or(16, NonZeroUsize::get),
@@ -458,9 +457,6 @@ fn environment_names_a_collector() -> bool {
         .any(|signal| std::env::var_os(format!("OTEL_EXPORTER_OTLP_{signal}ENDPOINT")).is_some_and(|v| !v.is_empty()))
 }
 
-/// The address that lanes and the embedded sink bind: loopback, any free port.
-pub const LOOPBACK: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -496,6 +492,12 @@ mod tests {
         assert_eq!(scenario.rps.as_f64(), 500.0);
         assert_eq!(scenario.rounds, 3);
         assert_eq!(scenario.arm_names(), ["none", PLACEBO, "metrics", "full"]);
+    }
+
+    #[test]
+    fn a_resolved_scenario_says_what_auto_came_to() {
+        let scenario = Scenario::resolve(Settings::default()).unwrap();
+        assert_eq!(scenario.pacing, Pacing::Timer);
     }
 
     #[test]

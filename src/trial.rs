@@ -13,15 +13,15 @@ use thiserror::Error;
 
 use crate::analysis::VOID_INVALID;
 use crate::generator::{Load, Played, Verdict};
+use crate::lane::LOOPBACK;
 use crate::lane::host::{Lane, LaneError, Whereabouts};
 use crate::lane::protocol::{GeneratorSetup, PROTOCOL, Start};
 use crate::plan::Plan;
 use crate::record::{LaneRecord, RecordLog, RecordsError, SliceRecord, Spent};
-use crate::scenario::{Arm, Collector, Isolation, LOOPBACK, Scenario};
+use crate::scenario::{Arm, Collector, Isolation, Scenario};
 use crate::service;
 use crate::sink::{Received, Receiver, Sink, TreeShape};
 use crate::telemetry::Account;
-use crate::units::micros;
 use crate::workload::Workload;
 
 /// Share of the machine that the hypervisor may give to others before a slice is degraded.
@@ -217,7 +217,7 @@ impl Lanes for LiveLanes {
         let receiver = match &self.sink {
             None => None,
             Some(sink) => {
-                Some(sink.listen(LOOPBACK.into(), order_trees(Workload::new(nonce))).map_err(|error| LaneError {
+                Some(sink.listen(LOOPBACK, order_trees(Workload::new(nonce))).map_err(|error| LaneError {
                     arm: arm.name.clone(),
                     what: format!("has no sink to send to: {error}"),
                     stderr: Vec::new(),
@@ -289,14 +289,6 @@ fn name_hash(name: &str) -> u64 {
 pub fn load_time(scenario: &Scenario) -> Duration {
     let per_lane = scenario.warmup + scenario.slice * scenario.slices;
     per_lane * scenario.rounds * scenario.arms.len() as u32
-}
-
-/// The time a trial's events announce, in microseconds; for a progress bar.
-pub fn lasts_us(event: &Event) -> f64 {
-    match event {
-        Event::Warming { lasts, .. } | Event::Playing { lasts, .. } => micros(*lasts),
-        Event::Ending { .. } | Event::Done => 0.0,
-    }
 }
 
 #[cfg(test)]

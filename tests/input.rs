@@ -83,3 +83,16 @@ fn a_result_that_is_none_is_refused() {
     refused(&ran(&format!("report {}", path.display())), &["otelbench.result/9", "otelbench.result/1"]);
     refused(&ran("report /nowhere/r.json"), &["/nowhere/r.json"]);
 }
+
+#[test]
+fn more_connections_than_open_files_are_refused() {
+    let run = |options: &str| {
+        let command = format!(
+            "ulimit -n 256; exec {} run --connections 200 {options} --out target/unwritten/r.json",
+            common::PROGRAM
+        );
+        std::process::Command::new("sh").args(["-c", &command]).output().unwrap()
+    };
+    refused(&run("--mode full"), &["--connections 200", "ulimit -n 464"]);
+    refused(&run("--mode full --isolation process"), &["--connections 200", "ulimit -n 664"]);
+}

@@ -138,5 +138,5 @@ fn more_connections_than_open_files_are_refused_before_the_start() {
     let load = format!("ulimit -n 64; exec {} load http://127.0.0.1:9/ --connections 1000", common::PROGRAM);
     let output = Command::new("sh").args(["-c", &load]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    assert!(stderr(&output).contains("ulimit -n 1032"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("ulimit -n 1064"), "{}", stderr(&output));
 }

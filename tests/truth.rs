@@ -12,21 +12,13 @@ use std::time::{Duration, Instant};
 
 use common::alone;
 use otelbench::arrivals::Arrivals;
-use otelbench::generator::{Client, Generator, Load, Pacing, Played, Requests, Target};
+use otelbench::generator::{Client, Constant, Generator, Load, Pacing, Played, Target};
 use otelbench::units::Rate;
 
 /// A build for debugging is slower at both ends of the wire.
 const SLACK: f64 = if cfg!(debug_assertions) { 10.0 } else { 1.0 };
 
-struct Same;
-
-impl Requests for Same {
-    fn template(&self) -> Vec<u8> {
-        b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".to_vec()
-    }
-
-    fn number(&self, _: u64, _: &mut [u8]) {}
-}
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
 /// A server with a thread for each connection, which calls `before_answer` when it has read a request.
 fn serve(before_answer: impl Fn() + Send + Sync + 'static) -> SocketAddr {
@@ -56,7 +48,7 @@ fn converse(stream: &mut TcpStream, before_answer: &dyn Fn()) {
 fn played(addr: SocketAddr, connections: usize, rate: f64, duration: Duration) -> Played {
     let target = Target {
         addr,
-        requests: Arc::new(Same),
+        requests: Arc::new(Constant(REQUEST.to_vec())),
         connections,
         client: Client::Raw,
         pacing: Pacing::Timer,

@@ -5,20 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
-use nix::sys::resource::{Resource, getrlimit};
 
-use super::{Failure, put, signalled, signals};
+use super::{Failure, enough_descriptors, put, signalled, signals};
 use crate::arrivals::Arrivals;
-use crate::generator::{Client, Generator, Load, Pacing, Played, Quantiles, Requests, Target, Verdict};
+use crate::generator::{Client, Constant, Generator, Load, Pacing, Played, Quantiles, Target, Verdict};
 use crate::scenario::Format;
 use crate::units::{Rate, grouped};
 
-/// Descriptors that this program needs beside its connections.
-const OWN_DESCRIPTORS: u64 = 32;
-
 /// What to send where, and how.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct Assignment {
     /// The target.
     pub url: Uri,
     /// Requests per second; `None` for as fast as the connections allow.
@@ -49,25 +45,25 @@ pub struct Order {
 ///
 /// # Errors
 /// As the contract's exit codes have it.
-pub fn run(order: &Order) -> Result<(), Failure> {
-    let addr = resolve(&order.url)?;
-    enough_descriptors(order.connections)?;
+pub fn run(assignment: &Assignment) -> Result<(), Failure> {
+    let addr = resolve(&assignment.url)?;
+    enough_descriptors(assignment.connections, assignment.connections)?;
     let failed = |error: std::io::Error| Failure::Invalid(format!("cannot put load on {addr}: {error}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(failed)?;
     let target = Target {
         addr,
-        requests: Arc::new(Constant(request(order))),
-        connections: order.connections,
+        requests: Arc::new(Constant(request(assignment))),
+        connections: assignment.connections,
         client: Client::Raw,
-        pacing: order.pacing,
+        pacing: assignment.pacing,
         // Where the target runs is not known here.
         cores: Vec::new(),
-        timeout: order.timeout,
+        timeout: assignment.timeout,
     };
     let (played, signal) = runtime.block_on(async {
         let mut told = signals().map_err(failed)?;
         let generator = Generator::start(target).await.map_err(failed)?;
-        let playing = play(&generator, order);
+        let playing = play(&generator, assignment);
         tokio::pin!(playing);
         tokio::select! {
             played = &mut playing => Ok((played.map_err(failed)?, None)),
@@ -77,7 +73,7 @@ pub fn run(order: &Order) -> Result<(), Failure> {
             }
         }
     })?;
-    match order.format {
+    match assignment.format {
         Format::Json => {
             let json = serde_json::to_string_pretty(&played).map_err(|e| Failure::Usage(e.to_string()))?;
             put(&format!("{json}\n"))?;
@@ -93,39 +89,28 @@ pub fn run(order: &Order) -> Result<(), Failure> {
     }
 }
 
-async fn play(generator: &Generator, order: &Order) -> std::io::Result<Played> {
-    match order.rate {
-        None => generator.saturate(order.duration).await,
+async fn play(generator: &Generator, assignment: &Assignment) -> std::io::Result<Played> {
+    match assignment.rate {
+        None => generator.saturate(assignment.duration).await,
         Some(rate) => {
-            let (arrivals, duration) = (order.arrivals.clone(), order.duration);
-            generator.play(Load { arrivals, rate, duration, seed: order.seed, first_seq: 0 }).await
+            let (arrivals, duration) = (assignment.arrivals.clone(), assignment.duration);
+            generator.play(Load { arrivals, rate, duration, seed: assignment.seed, first_seq: 0 }).await
         }
     }
 }
 
-/// The same request every time.
-struct Constant(Vec<u8>);
-
-impl Requests for Constant {
-    fn template(&self) -> Vec<u8> {
-        self.0.clone()
-    }
-
-    fn number(&self, _: u64, _: &mut [u8]) {}
-}
-
 /// The request as it goes over the wire.
-fn request(order: &Order) -> Vec<u8> {
-    let path = order.url.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let host = order.url.authority().map_or("", http::uri::Authority::as_str);
-    let mut request = format!("{} {path} HTTP/1.1\r\nhost: {host}\r\n", order.method).into_bytes();
-    for (name, value) in &order.headers {
+fn request(assignment: &Assignment) -> Vec<u8> {
+    let path = assignment.url.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let host = assignment.url.authority().map_or("", http::uri::Authority::as_str);
+    let mut request = format!("{} {path} HTTP/1.1\r\nhost: {host}\r\n", assignment.method).into_bytes();
+    for (name, value) in &assignment.headers {
         request.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
     }
-    if !order.body.is_empty() {
-        request.extend(format!("content-length: {}\r\n", order.body.len()).into_bytes());
+    if !assignment.body.is_empty() {
+        request.extend(format!("content-length: {}\r\n", assignment.body.len()).into_bytes());
     }
-    request.extend([b"\r\n", order.body.as_bytes()].concat());
+    request.extend([b"\r\n", assignment.body.as_bytes()].concat());
     request
 }
 
@@ -137,19 +122,6 @@ fn resolve(url: &Uri) -> Result<SocketAddr, Failure> {
     let found = (host, url.port_u16().unwrap_or(80)).to_socket_addrs();
     let not_found = |why: &str| Failure::Usage(format!("`{url}`: the host {host} has no address: {why}"));
     found.map_err(|e| not_found(&e.to_string()))?.next().ok_or_else(|| not_found("the resolver knows none"))
-}
-
-/// Refuses what the open-file limit cannot carry, before anything is opened.
-fn enough_descriptors(connections: usize) -> Result<(), Failure> {
-    // Where the limit cannot be read, opening the connections will tell.
-    let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
-    let needed = connections as u64 + OWN_DESCRIPTORS;
-    if needed <= limit {
-        return Ok(());
-    }
-    Err(Failure::Usage(format!(
-        "--connections {connections}: this needs {needed} open files and the limit is {limit}; raise it with `ulimit -n {needed}`"
-    )))
 }
 
 fn in_words(played: &Played) -> String {

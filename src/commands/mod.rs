@@ -10,6 +10,7 @@ pub mod sink;
 
 use std::io::{self, IsTerminal, Write};
 
+use nix::sys::resource::{Resource, getrlimit};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -17,6 +18,9 @@ use tokio::sync::watch;
 use crate::report::{View, markdown, table};
 use crate::result::Document;
 use crate::scenario::Format;
+
+/// Descriptors that a process needs beside its connections: pipes, timers, runtimes, exporters.
+const OWN_DESCRIPTORS: u64 = 64;
 
 /// Why a command did not end well; each way has its exit code.
 #[derive(Debug, Error)]
@@ -92,6 +96,20 @@ async fn signalled(told: &mut watch::Receiver<Option<Signal>>) -> Signal {
         Ok(Some(signal)) => signal,
         Ok(None) | Err(_) => std::future::pending().await,
     }
+}
+
+/// Refuses what the open-file limit cannot carry, before anything is opened: `connections` on the command line need this
+/// many descriptors in one process.
+fn enough_descriptors(connections: usize, descriptors: usize) -> Result<(), Failure> {
+    // Where the limit cannot be read, opening the connections will tell.
+    let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
+    let needed = descriptors as u64 + OWN_DESCRIPTORS;
+    if needed <= limit {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "--connections {connections}: this needs {needed} open files and the limit is {limit}; raise it with `ulimit -n {needed}`"
+    )))
 }
 
 /// Prints a document on stdout.

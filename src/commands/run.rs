@@ -5,14 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{Failure, Signal, print, signalled, signals};
+use super::{Failure, Signal, enough_descriptors, print, signalled, signals};
 use crate::generator::Verdict;
 use crate::machine::{Machine, Tool};
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::record::{Header, RecordLog, SCHEMA};
 use crate::result::Document;
-use crate::scenario::{Scenario, Settings};
+use crate::scenario::{Isolation, Scenario, Settings};
 use crate::trial::{self, LiveLanes, TrialError};
 
 /// Why the trial stopped before its end.
@@ -34,6 +34,7 @@ pub fn run(file: Option<&Path>, flags: Settings) -> Result<(), Failure> {
     let (format, quiet) = (settings.format.unwrap_or_default(), settings.quiet.unwrap_or(false));
     let (out, seed) = (settings.out.clone(), settings.seed);
     let scenario = Scenario::resolve(settings).map_err(|e| usage(&e))?;
+    enough_descriptors(scenario.connections, descriptors(&scenario))?;
     let started = SystemTime::now();
     let plan =
         Plan::new(&scenario.arm_names(), scenario.rounds, scenario.slices, seed.unwrap_or_else(|| clock_seed(started)));
@@ -115,6 +116,16 @@ fn open_log(out: &Path, header: Header) -> Result<RecordLog, Failure> {
         fs::create_dir_all(folder).map_err(|e| refused(&e))?;
     }
     RecordLog::create(&out.with_extension("jsonl"), header).map_err(|e| refused(&e))
+}
+
+/// Descriptors that connections take in the process that holds most of them.
+fn descriptors(scenario: &Scenario) -> usize {
+    match scenario.isolation {
+        // A lane holds both ends.
+        Isolation::InProcess => scenario.connections * 2,
+        // The parent holds one end for every lane of a round.
+        Isolation::Process => scenario.connections * scenario.arms.len(),
+    }
 }
 
 fn default_out(name: &str, started: SystemTime) -> PathBuf {

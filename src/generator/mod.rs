@@ -67,6 +67,18 @@ pub trait Requests: Send + Sync {
     fn number(&self, seq: u64, request: &mut [u8]);
 }
 
+/// The same request every time.
+#[derive(Clone, Debug)]
+pub struct Constant(pub Vec<u8>);
+
+impl Requests for Constant {
+    fn template(&self) -> Vec<u8> {
+        self.0.clone()
+    }
+
+    fn number(&self, _: u64, _: &mut [u8]) {}
+}
+
 /// What the generator drives, and how.
 #[derive(Clone)]
 pub struct Target {

@@ -26,6 +26,17 @@ pub enum Pacing {
     Coarse,
 }
 
+impl Pacing {
+    /// What this is on this machine.
+    #[must_use]
+    pub fn resolved(self) -> Self {
+        match self {
+            Self::Auto => Self::Timer,
+            chosen => chosen,
+        }
+    }
+}
+
 /// A kernel timer that a runtime can watch.
 pub(super) struct Timer(TimerFd);
 
@@ -51,7 +62,7 @@ pub(super) enum Pacer {
 impl Pacer {
     /// A pacer on the current runtime.
     pub(super) fn new(pacing: Pacing) -> io::Result<Self> {
-        Ok(match pacing {
+        Ok(match pacing.resolved() {
             Pacing::Auto | Pacing::Timer => {
                 let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
                 let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;

@@ -6,6 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
+const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nbody";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// What a server does with the n-th request it gets, over all connections.
@@ -68,21 +69,10 @@ async fn converse(mut stream: TcpStream, next: impl Fn() -> Deed) -> io::Result<
     }
 }
 
-/// The same small request every time.
-struct Same;
-
-impl Requests for Same {
-    fn template(&self) -> Vec<u8> {
-        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nbody".to_vec()
-    }
-
-    fn number(&self, _: u64, _: &mut [u8]) {}
-}
-
 fn target(addr: SocketAddr, connections: usize, timeout_ms: u64) -> Target {
     Target {
         addr,
-        requests: Arc::new(Same),
+        requests: Arc::new(Constant(REQUEST.to_vec())),
         connections,
         client: Client::Raw,
         pacing: Pacing::Timer,

@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 
+use super::LOOPBACK;
 use super::protocol::{Command, GeneratorSetup, PROTOCOL, Reply, SUBCOMMAND, Start};
 use crate::generator::{Generator, Load, Played};
 use crate::record::Spent;
@@ -21,6 +22,9 @@ use crate::telemetry::Account;
 /// Longest wait for a lane to carry out a command, beyond the time the command itself takes. Generous: on a machine so
 /// busy that a launch takes longer, nothing can be measured.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a lane that failed may take to say why on stderr.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Lines of stderr that are kept for the message when a lane fails.
 const STDERR_KEPT: usize = 20;
@@ -135,7 +139,7 @@ impl Lane {
             stderr,
             stderr_reader,
             generator: None,
-            addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            addr: LOOPBACK,
         })
     }
 
@@ -232,11 +236,12 @@ impl Lane {
         self.failed(format!("answered out of turn: {reply:?}")).await
     }
 
-    /// The error for what happened; the lane is killed so that its stderr is complete.
+    /// The error for what happened; the lane is ended so that its stderr is complete.
     async fn failed(&mut self, what: String) -> LaneError {
-        // Both may fail only because the process is already gone.
+        // A lane that failed ends by itself once it has said why; one that hangs is killed.
+        let _ = tokio::time::timeout(LAST_WORDS, self.child.wait()).await;
         let _ = self.child.start_kill();
-        let _ = tokio::time::timeout(Duration::from_secs(1), &mut self.stderr_reader).await;
+        let _ = tokio::time::timeout(LAST_WORDS, &mut self.stderr_reader).await;
         let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
         LaneError { arm: self.arm.clone(), what, stderr }
     }

@@ -12,13 +12,13 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::LOOPBACK;
 use super::protocol::{Command, PROTOCOL, Reply, Start};
 use crate::generator::{self, Generator, Load, Played};
 use crate::meter::allocations::{self, Count};
 use crate::meter::{self, CpuUs, Meter, Reading, Role, Roles, Usage};
 use crate::placement;
 use crate::record::{Idle, Periodic, Spent};
-use crate::scenario::LOOPBACK;
 use crate::service;
 use crate::telemetry::{Account, PERIODIC_EXPORT_THREADS, SPAN_EXPORT_THREADS, Telemetry, TelemetryError};
 use crate::units::micros;

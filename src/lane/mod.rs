@@ -7,3 +7,8 @@
 pub mod host;
 pub mod inside;
 pub mod protocol;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Where a lane and its receiver listen: loopback, any free port.
+pub const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);

@@ -149,7 +149,7 @@ pub fn rss_bytes() -> io::Result<u64> {
     Ok(pages * procfs::page_size())
 }
 
-/// CPU time of one role on one thread, spent by the calling thread so far, in nanoseconds.
+/// CPU time that the calling thread has spent so far, in nanoseconds.
 ///
 /// # Errors
 /// When the kernel refuses the clock.
