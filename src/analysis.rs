@@ -207,7 +207,7 @@ pub struct Delta {
     pub mde_relative: Option<f64>,
     /// Two-sided p of the sign-flip test, the cross-check of the interval.
     pub sign_flip_p: Option<f64>,
-    /// Whether there is a difference: the interval excludes zero, and the cross-check does not object.
+    /// Whether there is a difference: both intervals exclude zero, and the cross-check does not object.
     pub resolved: bool,
     /// Why values above are null.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -555,7 +555,8 @@ fn compare(metric: Metric, arm: &str, baseline: &str, values: &RoundValues) -> D
     let p = sign_flip_p(&tested);
     delta.sign_flip_p = Some(p);
     let objects = tested.len() >= SIGN_FLIP_ROUNDS && p >= 1.0 - CONFIDENCE;
-    delta.resolved = delta.relative.unwrap_or(absolute).excludes_zero() && !objects;
+    let excluded = absolute.excludes_zero() && delta.relative.is_none_or(|relative| relative.excludes_zero());
+    delta.resolved = excluded && !objects;
     delta
 }
 

@@ -180,3 +180,17 @@ fn orders_that_were_miscounted_do_not_agree() {
     assert_eq!(ledger(Some(99), 100, 1).agrees(), Some(false));
     assert_eq!(ledger(None, 100, 0).agrees(), None);
 }
+
+#[test]
+fn a_difference_that_one_of_its_intervals_denies_is_not_resolved() {
+    // Ratios of 2.0 and 2.1 agree; differences of 10 and 110 µs do not.
+    let analysis = analyse(&fixture::run(2, |arm, round| match (arm, round) {
+        ("full", 0) => 20.0,
+        ("full", _) => 210.0,
+        (_, 0) => 10.0,
+        _ => 100.0,
+    }));
+    let full = delta(&analysis, "full", Metric::Cpu);
+    assert!(full.relative.unwrap().excludes_zero() && !full.absolute.unwrap().excludes_zero(), "{full:?}");
+    assert!(!full.resolved);
+}

@@ -51,9 +51,9 @@ pub(super) struct Tally {
     trees: Trees,
     points: u64,
     exports: u64,
-    /// By metric name and series.
-    counters: HashMap<(String, String), f64>,
-    histograms: HashMap<(String, String), u64>,
+    /// By metric name, series and start: a process that starts anew, or another one, begins a total of its own.
+    counters: HashMap<(String, String, u64), f64>,
+    histograms: HashMap<(String, String, u64), u64>,
     series: BTreeSet<(String, String)>,
     resource: BTreeMap<String, String>,
 }
@@ -97,22 +97,22 @@ impl Tally {
         match data {
             metric::Data::Sum(sum) => {
                 for point in &sum.data_points {
-                    let key = self.point(name, &point.attributes);
+                    let (name, labels) = self.point(name, &point.attributes);
                     let value = match point.value {
                         Some(number_data_point::Value::AsInt(value)) => value as f64,
                         Some(number_data_point::Value::AsDouble(value)) => value,
                         None => continue,
                     };
                     if sum.is_monotonic {
-                        let total = self.counters.entry(key).or_default();
+                        let total = self.counters.entry((name, labels, point.start_time_unix_nano)).or_default();
                         *total = if is_delta(sum.aggregation_temporality) { *total + value } else { value };
                     }
                 }
             }
             metric::Data::Histogram(histogram) => {
                 for point in &histogram.data_points {
-                    let key = self.point(name, &point.attributes);
-                    let count = self.histograms.entry(key).or_default();
+                    let (name, labels) = self.point(name, &point.attributes);
+                    let count = self.histograms.entry((name, labels, point.start_time_unix_nano)).or_default();
                     *count =
                         if is_delta(histogram.aggregation_temporality) { *count + point.count } else { point.count };
                 }
@@ -157,11 +157,11 @@ impl Tally {
 
     pub(super) fn received(&self, wire_bytes: u64) -> Received {
         let mut counters: BTreeMap<String, f64> = BTreeMap::new();
-        for ((name, _), value) in &self.counters {
+        for ((name, ..), value) in &self.counters {
             *counters.entry(name.clone()).or_default() += value;
         }
         let mut histogram_counts: BTreeMap<String, u64> = BTreeMap::new();
-        for ((name, _), count) in &self.histograms {
+        for ((name, ..), count) in &self.histograms {
             *histogram_counts.entry(name.clone()).or_default() += count;
         }
         Received {
@@ -210,6 +210,21 @@ mod tests {
         ExportMetricsServiceRequest {
             resource_metrics: vec![ResourceMetrics { scope_metrics: vec![scope], ..ResourceMetrics::default() }],
         }
+    }
+
+    #[test]
+    fn totals_of_two_processes_add_up() {
+        let mut tally = Tally::new(TreeShape::default());
+        for start in [1_u64, 2, 2] {
+            let mut export = export(&[("ok", 5 + start.cast_signed())], AggregationTemporality::Cumulative);
+            let metric = &mut export.resource_metrics[0].scope_metrics[0].metrics[0];
+            if let Some(metric::Data::Sum(sum)) = &mut metric.data {
+                sum.data_points[0].start_time_unix_nano = start;
+            }
+            tally.metrics(&export);
+        }
+        let received = tally.received(0);
+        assert_eq!((received.metrics.counters["orders"], received.metrics.series), (13.0, 1));
     }
 
     fn total_after(temporality: AggregationTemporality) -> f64 {
