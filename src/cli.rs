@@ -29,7 +29,7 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  otelbench run --rps 10000 --mode full          what the full stack costs at 10 000 requests per second
+  otelbench run --rps 10000 --mode full          what the full stack costs at 10 000 RPS
   otelbench run --mode metrics,full --rounds 12  two modes against none, in more rounds
   otelbench run scenarios/article.toml           a scenario from a file; flags win over it
   otelbench report results/run.json --format markdown

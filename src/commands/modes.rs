@@ -21,6 +21,9 @@ pub fn run(format: Format) -> Result<(), Failure> {
     for mode in modes {
         table.add_row([mode.name, mode.summary]);
     }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     put(&format!("{}\n", lines.join("\n")))
 }
