@@ -15,8 +15,12 @@ use otelbench::arrivals::Arrivals;
 use otelbench::generator::{Client, Constant, Generator, Load, Pacing, Played, Target};
 use otelbench::units::Rate;
 
-/// A build for debugging is slower at both ends of the wire.
-const SLACK: f64 = if cfg!(debug_assertions) { 10.0 } else { 1.0 };
+/// Longest way there and back, in microseconds. It is some fifty on a quiet machine; what is told apart here is a clock
+/// that is right from one that starts, stops or ticks elsewhere, on a machine that may be busy.
+const LONGEST_WAY: f64 = if cfg!(debug_assertions) { 10_000.0 } else { 1_000.0 };
+
+/// Share by which a quantile of the stall may be off: what a busy machine adds to one second.
+const STALL_TOLERANCE: f64 = 0.1;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
@@ -63,7 +67,7 @@ fn played(addr: SocketAddr, connections: usize, rate: f64, duration: Duration) -
 
 /// The median of what is reported is the median of what the server took, by its own stamps, and the way there and back.
 #[test]
-fn a_known_delay_is_reported_within_100_microseconds() {
+fn a_known_delay_is_reported_as_the_server_stamped_it() {
     let _turn = alone();
     for delay in [1, 5, 20].map(Duration::from_millis) {
         let stamps = Arc::new(Mutex::new(Vec::new()));
@@ -86,7 +90,7 @@ fn a_known_delay_is_reported_within_100_microseconds() {
         // The histogram holds 0.1 % of any value.
         assert!(reported >= served * 0.999, "{reported} µs reported of {served}");
         let way = reported - served;
-        assert!(way <= 100.0 * SLACK + served * 0.001, "{way} µs more than the server's {served}");
+        assert!(way <= LONGEST_WAY, "{way} µs more than the server's {served}");
     }
 }
 
@@ -106,7 +110,7 @@ fn a_known_stall_is_reported_whole() {
     for (quantile, reported) in [(0.5, response.p50), (0.9, response.p90), (0.99, response.p99), (0.999, response.p999)]
     {
         let error = reported.unwrap() / (quantile * 1e6) - 1.0;
-        assert!((-0.005..=0.02 * SLACK).contains(&error), "p{quantile}: {reported:?} is {:.2} % off", error * 100.0);
+        assert!((-0.005..=STALL_TOLERANCE).contains(&error), "p{quantile}: {reported:?} is {:.2} % off", error * 100.0);
     }
 }
 

@@ -70,11 +70,11 @@ async fn health_is_answered() {
 
 #[tokio::test]
 async fn shutdown_answers_what_is_under_way() {
-    let (addr, stop, served) = start(Handlers::Macros, Duration::from_millis(200)).await;
+    let (addr, stop, served) = start(Handlers::Macros, Duration::from_secs(2)).await;
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(post_order(GOOD).as_bytes()).await.unwrap();
     // Until the service has read the request there is nothing under way to wait for.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     stop.send(()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
