@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -276,8 +277,7 @@ fn not_running(arm: &str) -> LaneError {
 
 /// The trees that the order service's traces should form when `workload` called it.
 pub fn order_trees(workload: Workload) -> TreeShape {
-    let spans = service::SPANS.iter().map(|(name, parent)| ((*name).to_owned(), parent.map(str::to_owned))).collect();
-    TreeShape { spans, caller: Some(std::sync::Arc::new(workload)) }
+    TreeShape::new(service::SPANS, Some(Arc::new(workload)))
 }
 
 /// FNV-1a: stable between builds, unlike the standard hasher.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::{Failure, enough_descriptors, put, signalled, signals};
+use super::{Failure, enough_descriptors, put, put_json, signalled, signals};
 use crate::arrivals::Arrivals;
 use crate::generator::{Client, Constant, Generator, Load, Pacing, Played, Quantiles, Target, Verdict};
 use crate::scenario::Format;
@@ -74,10 +74,7 @@ pub fn run(assignment: &Assignment) -> Result<(), Failure> {
         }
     })?;
     match assignment.format {
-        Format::Json => {
-            let json = serde_json::to_string_pretty(&played).map_err(|e| Failure::Usage(e.to_string()))?;
-            put(&format!("{json}\n"))?;
-        }
+        Format::Json => put_json(&played)?,
         Format::Table | Format::Markdown => put(&in_words(&played))?,
     }
     match signal {

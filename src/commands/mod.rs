@@ -11,6 +11,7 @@ pub mod sink;
 use std::io::{self, IsTerminal, Write};
 
 use nix::sys::resource::{Resource, getrlimit};
+use serde::Serialize;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -130,6 +131,12 @@ fn put(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes a value to stdout as JSON, one key per line.
+fn put_json(value: &impl Serialize) -> Result<(), Failure> {
+    let json = serde_json::to_string_pretty(value).map_err(|error| Failure::Usage(error.to_string()))?;
+    put(&format!("{json}\n"))
 }
 
 /// Whether stdout takes colour: a terminal, and <https://no-color.org> not set.

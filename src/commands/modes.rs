@@ -2,7 +2,7 @@
 
 use comfy_table::{Table, presets};
 
-use super::{Failure, put};
+use super::{Failure, put, put_json};
 use crate::mode;
 use crate::scenario::Format;
 
@@ -13,8 +13,7 @@ use crate::scenario::Format;
 pub fn run(format: Format) -> Result<(), Failure> {
     let modes = mode::all();
     if format == Format::Json {
-        let json = serde_json::to_string_pretty(&modes).map_err(|e| Failure::Usage(e.to_string()))?;
-        return put(&format!("{json}\n"));
+        return put_json(&modes);
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Failure, put, signalled, signals};
+use super::{Failure, put, put_json, signalled, signals};
 use crate::scenario::Format;
 use crate::service;
 use crate::sink::{Received, Sink, TreeShape};
@@ -17,9 +17,8 @@ pub fn run(addr: SocketAddr, format: Format) -> Result<(), Failure> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|e| usage(&e))?;
     let sink = Sink::start().map_err(|e| usage(&e))?;
-    let spans = service::SPANS.iter().map(|(name, parent)| ((*name).to_owned(), parent.map(str::to_owned))).collect();
     let address = sink
-        .listen(addr, TreeShape { spans, caller: None })
+        .listen(addr, TreeShape::new(service::SPANS, None))
         .map_err(|e| Failure::Usage(format!("--addr {addr}: cannot listen there: {e}")))?;
     eprintln!("OTLP/gRPC receiver on {}; Ctrl-C stops it and prints what it received", address.endpoint());
     let signal = runtime.block_on(async {
@@ -28,10 +27,7 @@ pub fn run(addr: SocketAddr, format: Format) -> Result<(), Failure> {
     })?;
     let received = address.received();
     match format {
-        Format::Json => {
-            let json = serde_json::to_string_pretty(&received).map_err(|e| usage(&e))?;
-            put(&format!("{json}\n"))?;
-        }
+        Format::Json => put_json(&received)?,
         Format::Table | Format::Markdown => put(&in_words(&received))?,
     }
     Err(Failure::Interrupted(signal))

@@ -30,6 +30,14 @@ pub struct TreeShape {
     pub caller: Option<Arc<dyn Caller>>,
 }
 
+impl TreeShape {
+    /// A shape of spans, each with its parent's name, and who called if that is known.
+    pub fn new(spans: &[(&str, Option<&str>)], caller: Option<Arc<dyn Caller>>) -> Self {
+        let spans = spans.iter().map(|(name, parent)| ((*name).to_owned(), parent.map(str::to_owned))).collect();
+        Self { spans, caller }
+    }
+}
+
 impl fmt::Debug for TreeShape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TreeShape").field("spans", &self.spans).finish_non_exhaustive()
@@ -260,10 +268,7 @@ mod tests {
 
     fn shape() -> TreeShape {
         let spans = [("order", None), ("stock", Some("order")), ("pay", Some("stock"))];
-        TreeShape {
-            spans: spans.map(|(name, parent)| (name.to_owned(), parent.map(str::to_owned))).into(),
-            caller: Some(Arc::new(OneCaller)),
-        }
+        TreeShape::new(&spans, Some(Arc::new(OneCaller)))
     }
 
     fn span(trace_id: u128, name: &str, id: u64, parent: u64) -> Span {
