@@ -141,6 +141,17 @@ impl From<Arrivals> for String {
 }
 
 impl Arrivals {
+    /// The highest rate of a stretch for which `rate` was asked; the expected one where chance plays.
+    pub fn peak(&self, rate: Rate) -> Rate {
+        match self {
+            Self::Constant | Self::Poisson => rate,
+            Self::Ramp { from, to } => *from.max(to),
+            Self::Steps(rates) => rates.iter().copied().max().unwrap_or(rate),
+            Self::Bursts { factor, .. } => rate.times(*factor),
+            Self::Sine { depth, .. } => rate.times(1.0 + depth),
+        }
+    }
+
     /// The mean rate over a stretch of `duration` for which `rate` was asked; the expected one where chance plays.
     pub fn mean(&self, rate: Rate, duration: Duration) -> Rate {
         let end_ns = nanos(duration);

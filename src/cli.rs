@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::arrivals::Arrivals;
 use crate::commands::load::Assignment;
 use crate::generator::Pacing;
-use crate::placement::Pinning;
+use crate::placement::{IdleCores, Pinning};
 use crate::scenario::{Endpoint, Format, Isolation, ModeName, ModeNames, Settings, Transport, parse_positive_duration};
 use crate::units::{Rate, RateError, parse_duration};
 
@@ -107,6 +107,9 @@ pub struct RunArgs {
     /// Whether generator and service are kept on cores of their own [default: auto]
     #[arg(long, value_name = "HOW", value_parser = named::<Pinning>(&["auto", "none", "apart"]))]
     pinning: Option<Pinning>,
+    /// What cores do that have no work: sleep, or be kept awake by threads of the lowest class [default: auto]
+    #[arg(long, value_name = "WHAT", value_parser = named::<IdleCores>(&["auto", "sleep", "awake"]))]
+    idle_cores: Option<IdleCores>,
     /// What carries the requests [default: tcp]
     #[arg(long, value_name = "HOW", value_parser = named::<Transport>(&["tcp"]))]
     transport: Option<Transport>,
@@ -116,6 +119,9 @@ pub struct RunArgs {
     /// Keep-alive connections [default: 16]
     #[arg(long, value_name = "N")]
     connections: Option<NonZeroUsize>,
+    /// Threads of the generator, which share the connections [default: one per 50000 requests per second, on at most half the cores]
+    #[arg(long, value_name = "N")]
+    shards: Option<NonZeroUsize>,
     /// Time a request may take from when it was written [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = parse_positive_duration)]
     timeout: Option<Duration>,
@@ -169,9 +175,11 @@ impl RunArgs {
             arrivals: self.arrivals,
             pacing: self.pacing,
             pinning: self.pinning,
+            idle_cores: self.idle_cores,
             transport: self.transport,
             isolation: self.isolation,
             connections: self.connections,
+            shards: self.shards,
             timeout: self.timeout,
             payment_delay: self.payment_delay,
             service_threads: self.service_threads,
@@ -212,12 +220,18 @@ pub struct LoadArgs {
     /// Keep-alive connections
     #[arg(long, value_name = "N", default_value = "16")]
     connections: NonZeroUsize,
+    /// Threads that share them [default: one per 50000 requests per second, on at most half the cores]
+    #[arg(long, value_name = "N")]
+    shards: Option<NonZeroUsize>,
     /// Arrival process, as `run --help` lists them
     #[arg(long, value_name = "PROCESS", default_value = "constant")]
     arrivals: Arrivals,
     /// How the generator waits for the next arrival; coarse clumps to 1 ms
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = named::<Pacing>(&["auto", "timer", "spin", "coarse"]))]
     pacing: Pacing,
+    /// What cores do that have no work: sleep, or be kept awake by threads of the lowest class
+    #[arg(long, value_name = "WHAT", default_value = "auto", value_parser = named::<IdleCores>(&["auto", "sleep", "awake"]))]
+    idle_cores: IdleCores,
     /// What carries the requests
     #[arg(long, value_name = "HOW", default_value = "tcp", value_parser = named::<Transport>(&["tcp"]))]
     transport: Transport,
@@ -281,6 +295,8 @@ impl LoadArgs {
             rate: self.rps.0,
             duration: self.duration,
             connections: self.connections.get(),
+            shards: self.shards.map(NonZeroUsize::get),
+            idle_cores: self.idle_cores,
             arrivals: self.arrivals,
             pacing: self.pacing,
             method: self.method.unwrap_or(if self.body.is_empty() { Method::GET } else { Method::POST }),
@@ -367,7 +383,7 @@ mod tests {
     #[test]
     fn every_option_of_run_reaches_the_settings() {
         let line = "otelbench run s.toml --rps 5 --mode metrics,full --baseline bare --no-placebo --rounds 3 --slices 4 \
-                    --slice 2s --warmup 1s --seed 9 --arrivals poisson --pacing spin --pinning none --transport tcp --isolation process \
+                    --slice 2s --warmup 1s --seed 9 --arrivals poisson --pacing spin --pinning none --idle-cores awake --shards 2 --transport tcp --isolation process \
                     --connections 7 --timeout 3s --payment-delay 50ms --service-threads 2 --endpoint http://h:1 --out o.json \
                     --format json --quiet";
         let Ok(Cli { command: Command::Run(args) }) = Cli::try_parse_from(line.split_whitespace()) else {
@@ -389,6 +405,8 @@ mod tests {
             arrivals: Some(Arrivals::Poisson),
             pacing: Some(Pacing::Spin),
             pinning: Some(Pinning::None),
+            idle_cores: Some(IdleCores::Awake),
+            shards: Some(_),
             transport: Some(Transport::Tcp),
             isolation: Some(Isolation::Process),
             connections: Some(_),

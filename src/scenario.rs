@@ -13,9 +13,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 use crate::arrivals::Arrivals;
-use crate::generator::Pacing;
+use crate::generator::{self, Pacing};
 use crate::mode::{self, Mode, UnknownMode};
-use crate::placement::{self, Pinning, Placement};
+use crate::placement::{self, IdleCores, Pinning, Placement};
 use crate::units::{Rate, parse_duration};
 
 /// Name of the arm that repeats the baseline.
@@ -54,12 +54,17 @@ pub struct Settings {
     pub pacing: Option<Pacing>,
     /// Whether generator and service are kept on cores.
     pub pinning: Option<Pinning>,
+    /// What cores do that have no work.
+    #[serde(alias = "idle-cores")]
+    pub idle_cores: Option<IdleCores>,
     /// What carries the requests.
     pub transport: Option<Transport>,
     /// Where the generator runs.
     pub isolation: Option<Isolation>,
     /// Keep-alive connections.
     pub connections: Option<NonZeroUsize>,
+    /// Threads of the generator, which share the connections.
+    pub shards: Option<NonZeroUsize>,
     /// Time a request may take from when it was written.
     #[serde(default, deserialize_with = "positive_duration")]
     pub timeout: Option<Duration>,
@@ -271,9 +276,11 @@ impl Settings {
             arrivals: self.arrivals.or(other.arrivals),
             pacing: self.pacing.or(other.pacing),
             pinning: self.pinning.or(other.pinning),
+            idle_cores: self.idle_cores.or(other.idle_cores),
             transport: self.transport.or(other.transport),
             isolation: self.isolation.or(other.isolation),
             connections: self.connections.or(other.connections),
+            shards: self.shards.or(other.shards),
             timeout: self.timeout.or(other.timeout),
             payment_delay: self.payment_delay.or(other.payment_delay),
             service_threads: self.service_threads.or(other.service_threads),
@@ -319,6 +326,9 @@ pub struct Scenario {
     pub isolation: Isolation,
     /// Keep-alive connections.
     pub connections: usize,
+    /// Threads of the generator, which share them.
+    #[serde(default = "one_shard")]
+    pub shards: usize,
     /// Time a request may take from when it was written.
     #[serde(with = "humantime_serde")]
     #[cfg_attr(test, schemars(with = "String"))]
@@ -391,24 +401,32 @@ impl Scenario {
             None => Collector::Embedded,
         };
         let service_threads = settings.service_threads.map_or_else(default_service_threads, NonZeroUsize::get);
-        let pinning = settings.pinning.unwrap_or_default();
+        let (pinning, idle_cores) = (settings.pinning.unwrap_or_default(), settings.idle_cores.unwrap_or_default());
+        let rps = settings.rps.unwrap_or(Rate::TEN_THOUSAND);
+        let arrivals = settings.arrivals.unwrap_or_default();
+        let connections = settings.connections.map_or(16, NonZeroUsize::get);
+        let cores = placement::allowed_cores();
+        let shards =
+            settings.shards.map_or_else(|| generator::shards(Some(arrivals.peak(rps)), cores.len()), NonZeroUsize::get);
+        let shards = shards.min(connections);
         Ok(Self {
             name: settings.name.unwrap_or_else(|| "run".into()),
-            rps: settings.rps.unwrap_or(Rate::TEN_THOUSAND),
+            rps,
             arms: arms(baseline, treatments, settings.no_placebo.unwrap_or(false))?,
             rounds: settings.rounds.map_or(8, NonZeroU32::get),
             slices: settings.slices.map_or(2, NonZeroU32::get),
             slice: settings.slice.unwrap_or(Duration::from_secs(1)),
             warmup: settings.warmup.unwrap_or(Duration::from_millis(500)),
-            arrivals: settings.arrivals.unwrap_or_default(),
+            arrivals,
             pacing: settings.pacing.unwrap_or_default().resolved(),
             transport: settings.transport.unwrap_or_default(),
             isolation: settings.isolation.unwrap_or_default(),
-            connections: settings.connections.map_or(16, NonZeroUsize::get),
+            connections,
+            shards,
             timeout: settings.timeout.unwrap_or(Duration::from_secs(5)),
             payment_delay: settings.payment_delay.unwrap_or(Duration::ZERO),
             service_threads,
-            placement: Placement::of(pinning, &placement::allowed_cores(), service_threads),
+            placement: Placement::of(pinning, idle_cores, &cores, shards, service_threads),
             collector,
         })
     }
@@ -440,6 +458,11 @@ fn arms(baseline: Mode, treatments: Vec<Mode>, no_placebo: bool) -> Result<Vec<A
         return Err(ScenarioError::NothingToCompare(baseline.name));
     }
     Ok(arms)
+}
+
+/// What documents from before there were several have been measured with.
+fn one_shard() -> usize {
+    1
 }
 
 fn known(name: &str) -> Mode {

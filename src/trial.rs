@@ -25,9 +25,6 @@ use crate::sink::{Received, Receiver, Sink, TreeShape};
 use crate::telemetry::Account;
 use crate::workload::Workload;
 
-/// Share of the machine that the hypervisor may give to others before a slice is degraded.
-const STEAL_DEGRADED: f64 = 0.05;
-
 /// What a trial is doing, for whoever watches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -107,9 +104,8 @@ pub async fn run(lanes: &mut impl Lanes, log: &mut RecordLog, watch: &mut impl F
             watch(Event::Playing { round, arm: arm.clone(), lasts: scenario.slice });
             let life = lives.entry(arm).or_default();
             let load = life.load(scenario, plan, round, life.slices, scenario.slice);
-            let (mut played, spent) = lanes.play(arm, load).await?;
+            let (played, spent) = lanes.play(arm, load).await?;
             life.note(&played);
-            judge_machine(&mut played, &spent, header.machine.cores);
             if played.validity.verdict == Verdict::Invalid {
                 void.insert(round);
             }
@@ -177,15 +173,6 @@ impl Life {
     }
 }
 
-/// Adds to the generator's verdict what only the machine knows.
-fn judge_machine(played: &mut Played, spent: &Spent, cores: usize) {
-    let share = spent.steal_us / (spent.wall_us * cores as f64);
-    if share > STEAL_DEGRADED {
-        let cause = format!("the hypervisor gave {:.0} % of this machine to others", share * 100.0);
-        played.validity.find(Verdict::Degraded, cause);
-    }
-}
-
 /// Real lanes, with the embedded sink beside them if telemetry goes there.
 #[derive(Debug)]
 pub struct LiveLanes {
@@ -242,7 +229,9 @@ impl Lanes for LiveLanes {
         let setup = GeneratorSetup {
             nonce,
             connections: scenario.connections,
+            shards: scenario.shards,
             pacing: scenario.pacing,
+            may_spin: scenario.placement.spare,
             cores: scenario.placement.generator.clone(),
             timeout: scenario.timeout,
         };

@@ -50,7 +50,9 @@ async fn played(mode: Mode, through: impl AsyncFnOnce(String) -> String) -> (u64
     let setup = GeneratorSetup {
         nonce: NONCE,
         connections: 4,
+        shards: 1,
         pacing: Pacing::Timer,
+        may_spin: false,
         cores: Vec::new(),
         timeout: Duration::from_secs(30),
     };
@@ -172,7 +174,9 @@ async fn a_mode_that_cannot_be_put_in_place_says_why() {
     let setup = GeneratorSetup {
         nonce: 1,
         connections: 1,
+        shards: 1,
         pacing: Pacing::Timer,
+        may_spin: false,
         cores: Vec::new(),
         timeout: Duration::from_secs(1),
     };

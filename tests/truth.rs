@@ -4,16 +4,12 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::alone;
-use otelbench::arrivals::Arrivals;
-use otelbench::generator::{Client, Constant, Generator, Load, Pacing, Played, Target};
-use otelbench::units::Rate;
+use common::server::{Deed, played, serve, target};
 
 /// Longest way there and back, in microseconds. It is some fifty on a quiet machine; what is told apart here is a clock
 /// that is right from one that starts, stops or ticks elsewhere, on a machine that may be busy.
@@ -22,49 +18,6 @@ const LONGEST_WAY: f64 = if cfg!(debug_assertions) { 10_000.0 } else { 1_000.0 }
 /// Share by which a quantile of the stall may be off: what a busy machine adds to one second.
 const STALL_TOLERANCE: f64 = 0.1;
 
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
-
-/// A server with a thread for each connection, which calls `before_answer` when it has read a request.
-fn serve(before_answer: impl Fn() + Send + Sync + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    let before_answer = Arc::new(before_answer);
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let before_answer = Arc::clone(&before_answer);
-            thread::spawn(move || converse(&mut stream.unwrap(), &*before_answer));
-        }
-    });
-    addr
-}
-
-fn converse(stream: &mut TcpStream, before_answer: &dyn Fn()) {
-    stream.set_nodelay(true).unwrap();
-    let mut buffer = [0; 1024];
-    while stream.read(&mut buffer).is_ok_and(|n| n > 0) {
-        before_answer();
-        if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").is_err() {
-            return;
-        }
-    }
-}
-
-fn played(addr: SocketAddr, connections: usize, rate: f64, duration: Duration) -> Played {
-    let target = Target {
-        addr,
-        requests: Arc::new(Constant(REQUEST.to_vec())),
-        connections,
-        client: Client::Raw,
-        pacing: Pacing::Timer,
-        cores: Vec::new(),
-        timeout: Duration::from_secs(30),
-    };
-    let rate = Rate::per_second(rate).unwrap();
-    let load = Load { arrivals: Arrivals::Constant, rate, duration, seed: 1, first_seq: 0 };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { Generator::start(target).await.unwrap().play(load).await.unwrap() })
-}
-
 /// The median of what is reported is the median of what the server took, by its own stamps, and the way there and back.
 #[test]
 fn a_known_delay_is_reported_as_the_server_stamped_it() {
@@ -72,7 +25,7 @@ fn a_known_delay_is_reported_as_the_server_stamped_it() {
     for delay in [1, 5, 20].map(Duration::from_millis) {
         let stamps = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&stamps);
-        let addr = serve(move || {
+        let addr = serve(move |_| {
             let read = Instant::now();
             // Sleeping is late by as much as is to be measured; the last stretch is spent looking at the clock.
             thread::sleep(delay.saturating_sub(Duration::from_micros(300)));
@@ -80,8 +33,9 @@ fn a_known_delay_is_reported_as_the_server_stamped_it() {
                 std::hint::spin_loop();
             }
             noted.lock().unwrap().push(read.elapsed());
+            Deed::Answer
         });
-        let played = played(addr, 4, 40.0, Duration::from_millis(1_500));
+        let played = played(target(addr, 4), 40.0, Duration::from_millis(1_500));
         assert_eq!(played.load.completed, 60);
         let mut stamps = stamps.lock().unwrap().clone();
         stamps.sort_unstable();
@@ -100,11 +54,12 @@ fn a_known_delay_is_reported_as_the_server_stamped_it() {
 fn a_known_stall_is_reported_whole() {
     let _turn = alone();
     let began = Mutex::new(None);
-    let addr = serve(move || {
+    let addr = serve(move |_| {
         let thaws = *began.lock().unwrap().get_or_insert_with(Instant::now) + Duration::from_secs(1);
         thread::sleep(thaws.saturating_duration_since(Instant::now()));
+        Deed::Answer
     });
-    let played = played(addr, 16, 1_000.0, Duration::from_secs(1));
+    let played = played(target(addr, 16), 1_000.0, Duration::from_secs(1));
     assert_eq!(played.load.completed, 1_000, "{:?}", played.load);
     let response = &played.response_us;
     for (quantile, reported) in [(0.5, response.p50), (0.9, response.p90), (0.99, response.p99), (0.999, response.p999)]
@@ -117,8 +72,8 @@ fn a_known_stall_is_reported_whole() {
 #[test]
 fn the_rate_offered_is_the_rate_asked_for_also_when_it_is_fractional() {
     let _turn = alone();
-    let addr = serve(|| {});
-    let played = played(addr, 4, 333.3, Duration::from_secs(10));
+    let addr = serve(|_| Deed::Answer);
+    let played = played(target(addr, 4), 333.3, Duration::from_secs(10));
     assert_eq!(played.load.scheduled, 3_333);
     assert_eq!(played.load.completed, 3_333, "{:?}", played.load);
     assert!((played.rate.offered / 333.3 - 1.0).abs() <= 1e-4, "{:?}", played.rate);

@@ -311,3 +311,18 @@ fn another_seed_gives_another_poisson_schedule() {
     let at = |seed| Schedule::new(Arrivals::Poisson, rate(100.0), Duration::from_secs(1), seed).collect::<Vec<_>>();
     assert_ne!(at(1), at(2));
 }
+
+#[test]
+fn the_peak_is_the_highest_rate_of_the_stretch() {
+    let rate = Rate::per_second(100.0).unwrap();
+    for (arrivals, peak) in [
+        ("constant", 100.0),
+        ("poisson", 100.0),
+        ("ramp:50..20", 50.0),
+        ("steps:5,70,10", 70.0),
+        ("bursts:x4,every=1s,lasts=100ms", 400.0),
+        ("sine:depth=0.5,period=2s", 150.0),
+    ] {
+        assert_eq!(arrivals.parse::<Arrivals>().unwrap().peak(rate).as_f64(), peak, "{arrivals}");
+    }
+}

@@ -8,7 +8,8 @@ use http::Uri;
 
 use super::{Failure, enough_descriptors, put, put_json, signalled, signals};
 use crate::arrivals::Arrivals;
-use crate::generator::{Client, Constant, Generator, Load, Pacing, Played, Quantiles, Target, Verdict};
+use crate::generator::{self, Client, Constant, Generator, Load, Pacing, Played, Quantiles, Target, Verdict};
+use crate::placement::{self, IdleCores, KeptAwake, Pinning, Placement};
 use crate::scenario::Format;
 use crate::units::{Rate, grouped};
 
@@ -23,6 +24,10 @@ pub struct Assignment {
     pub duration: Duration,
     /// Keep-alive connections.
     pub connections: usize,
+    /// Threads that share them; `None` for what the rate needs.
+    pub shards: Option<usize>,
+    /// What cores do that have no work.
+    pub idle_cores: IdleCores,
     /// Arrival process.
     pub arrivals: Arrivals,
     /// How to wait for the next arrival.
@@ -50,14 +55,21 @@ pub fn run(assignment: &Assignment) -> Result<(), Failure> {
     enough_descriptors(assignment.connections, assignment.connections)?;
     let failed = |error: std::io::Error| Failure::Invalid(format!("cannot put load on {addr}: {error}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(failed)?;
+    let cores = placement::allowed_cores();
+    let peak = assignment.rate.map(|rate| assignment.arrivals.peak(rate));
+    let shards = assignment.shards.unwrap_or_else(|| generator::shards(peak, cores.len()));
+    // Where the target runs is not known here: it is left to the scheduler, and taken to need one core.
+    let placement = Placement::of(Pinning::None, assignment.idle_cores, &cores, shards, 1);
+    let _awake = KeptAwake::on(&placement.awake).map_err(failed)?;
     let target = Target {
         addr,
         requests: Arc::new(Constant(request(assignment))),
         connections: assignment.connections,
+        shards,
         client: Client::Raw,
         pacing: assignment.pacing,
-        // Where the target runs is not known here.
-        cores: Vec::new(),
+        may_spin: placement.spare,
+        cores: placement.generator,
         timeout: assignment.timeout,
     };
     let (played, signal) = runtime.block_on(async {

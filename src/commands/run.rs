@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use super::{Failure, Signal, enough_descriptors, print, signalled, signals};
 use crate::generator::Verdict;
 use crate::machine::{Machine, Tool};
+use crate::placement::KeptAwake;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::record::{Header, RecordLog, SCHEMA};
@@ -84,6 +85,8 @@ fn measure(scenario: &Scenario, plan: Plan, log: &mut RecordLog, quiet: bool) ->
         .enable_all()
         .build()
         .map_err(|e| invalid("start the runtime", e))?;
+    // In this process, so that what it costs is on no lane's account.
+    let _awake = KeptAwake::on(&scenario.placement.awake).map_err(|e| invalid("keep the cores awake", e))?;
     let mut lanes = LiveLanes::new(executable, scenario.clone(), plan).map_err(|e| invalid("start the sink", e))?;
     let mut progress = Progress::new(scenario.rounds, trial::load_time(scenario), quiet);
     let cut = runtime.block_on(async {

@@ -30,6 +30,19 @@ impl LoadCounts {
         self.failed.values().sum()
     }
 
+    /// Adds what another account holds.
+    pub fn add(&mut self, other: &Self) {
+        self.scheduled += other.scheduled;
+        self.completed += other.completed;
+        for (class, n) in &other.failed {
+            *self.failed.entry(class.clone()).or_default() += n;
+        }
+        self.timed_out += other.timed_out;
+        self.missed += other.missed;
+        self.unsent += other.unsent;
+        self.in_flight += other.in_flight;
+    }
+
     /// Whether every arrival is accounted for.
     pub fn adds_up(&self) -> bool {
         self.scheduled == self.completed + self.failures() + self.timed_out + self.missed + self.unsent + self.in_flight

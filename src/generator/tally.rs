@@ -9,6 +9,7 @@ use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 use serde::{Deserialize, Serialize};
 
 use super::counts::LoadCounts;
+use super::shard::Part;
 use super::verdict::{self, Evidence, Validity};
 use super::wire::{Answer, Failure};
 use crate::units::micros;
@@ -97,25 +98,38 @@ pub struct Played {
     pub service_us: Quantiles,
     /// The same distributions whole.
     pub hdr: Hdr,
-    /// CPU time of the generator's thread, in microseconds.
+    /// CPU time of the generator's threads, in microseconds.
     pub generator_cpu_us: f64,
     /// Whether the generator did what was asked.
     pub validity: Validity,
 }
 
-/// How a stretch went, beside its requests.
-pub(super) struct Ran {
-    /// Requests per second asked for, if any rate was.
-    pub asked: Option<f64>,
-    /// How long arrivals were due.
-    pub due_in: Duration,
-    /// From the first arrival to the last answer.
-    pub elapsed: Duration,
-    /// CPU time of the generator's thread.
-    pub cpu: Duration,
+/// How many requests were under way when another began or ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Company {
+    /// Half of the connections or more were idle.
+    Few,
+    Some,
+    /// No other connection was idle.
+    All,
+}
+
+impl Company {
+    /// The company of the last of `under_way` requests on so many connections.
+    pub(super) fn of(under_way: usize, connections: usize) -> Self {
+        // A server that carries one request at a time is not crowded by it, also when there is but one connection.
+        if under_way == 1 || under_way * 2 <= connections {
+            Self::Few
+        } else if under_way == connections {
+            Self::All
+        } else {
+            Self::Some
+        }
+    }
 }
 
 /// The running account of one stretch.
+#[derive(Debug)]
 pub(super) struct Tally {
     counts: LoadCounts,
     /// How late the generator turned to an arrival: its own fault alone, unlike a wait for a connection.
@@ -124,6 +138,10 @@ pub(super) struct Tally {
     response: Histogram<u64>,
     service: Histogram<u64>,
     failure: Histogram<u64>,
+    /// Service times of requests that had the company of few from beginning to end, and of all at the beginning; roughly, as
+    /// only their medians are compared.
+    uncrowded: Histogram<u64>,
+    crowded: Histogram<u64>,
 }
 
 impl Default for Tally {
@@ -135,6 +153,8 @@ impl Default for Tally {
             response: histogram(),
             service: histogram(),
             failure: histogram(),
+            uncrowded: rough_histogram(),
+            crowded: rough_histogram(),
         }
     }
 }
@@ -142,6 +162,11 @@ impl Default for Tally {
 /// An empty histogram of nanoseconds.
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(LONGEST_NS, DIGITS).expect("an hour in three digits is within the library's bounds")
+}
+
+/// An empty histogram of nanoseconds, to within a tenth.
+fn rough_histogram() -> Histogram<u64> {
+    Histogram::new_with_max(LONGEST_NS, 1).expect("an hour in one digit is within the library's bounds")
 }
 
 fn record(histogram: &mut Histogram<u64>, duration: Duration) {
@@ -158,13 +183,20 @@ impl Tally {
         self.counts.missed += 1;
     }
 
-    pub(super) fn outcome(&mut self, intended: Instant, outcome: Result<Answer, Failure>) {
+    /// Counts the end of a request. `company` is what it had at its take-off and at its end.
+    pub(super) fn outcome(&mut self, intended: Instant, company: [Company; 2], outcome: Result<Answer, Failure>) {
         match outcome {
             Ok(answer) if answer.status.is_success() => {
+                let service = answer.completed.saturating_duration_since(answer.written);
                 self.counts.completed += 1;
                 record(&mut self.lateness, answer.written.saturating_duration_since(intended));
                 record(&mut self.response, answer.completed.saturating_duration_since(intended));
-                record(&mut self.service, answer.completed.saturating_duration_since(answer.written));
+                record(&mut self.service, service);
+                match company {
+                    [Company::Few, Company::Few] => record(&mut self.uncrowded, service),
+                    [Company::All, _] => record(&mut self.crowded, service),
+                    _ => {}
+                }
             }
             Ok(answer) => {
                 let class = format!("status_{}xx", answer.status.as_u16() / 100);
@@ -183,33 +215,71 @@ impl Tally {
         record(&mut self.failure, intended.elapsed());
     }
 
-    /// Closes the account.
-    pub(super) fn conclude(mut self, ran: &Ran, unsent: u64, in_flight: u64) -> Played {
-        self.counts.unsent = unsent;
-        self.counts.in_flight = in_flight;
-        debug_assert!(self.counts.adds_up(), "{:?}", self.counts);
-        let seconds = ran.due_in.as_secs_f64();
-        let rate = RateAchieved {
-            asked: ran.asked,
-            offered: self.counts.scheduled as f64 / seconds,
-            achieved: self.counts.completed as f64 / ran.elapsed.as_secs_f64().max(seconds),
-        };
-        let validity = verdict::judge(&Evidence { counts: &self.counts, wake: &self.wake, lateness: &self.lateness });
-        Played {
-            rate,
-            lateness_us: Quantiles::of(&self.lateness),
-            response_us: Quantiles::of(&self.response),
-            service_us: Quantiles::of(&self.service),
-            hdr: Hdr {
-                lateness_ns: encode(&self.lateness),
-                response_ns: encode(&self.response),
-                service_ns: encode(&self.service),
-                failure_ns: encode(&self.failure),
-            },
-            load: self.counts,
-            generator_cpu_us: micros(ran.cpu),
-            validity,
+    /// Notes what was left at the end.
+    pub(super) fn left(&mut self, unsent: u64, in_flight: u64) {
+        self.counts.unsent += unsent;
+        self.counts.in_flight += in_flight;
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.counts.add(&other.counts);
+        for (sum, part) in [
+            (&mut self.wake, &other.wake),
+            (&mut self.lateness, &other.lateness),
+            (&mut self.response, &other.response),
+            (&mut self.service, &other.service),
+            (&mut self.failure, &other.failure),
+            (&mut self.uncrowded, &other.uncrowded),
+            (&mut self.crowded, &other.crowded),
+        ] {
+            sum.add(part).expect("all are made with the same bounds");
         }
+    }
+}
+
+/// Puts the accounts of all shards together. `stolen` is the time the hypervisor gave to others, over all cores.
+pub(super) fn conclude(asked: Option<f64>, parts: &[Part], connections: usize, stolen: Duration) -> Played {
+    let mut tally = Tally::default();
+    for part in parts {
+        tally.add(&part.tally);
+    }
+    debug_assert!(tally.counts.adds_up(), "{:?}", tally.counts);
+    let longest = |f: fn(&Part) -> Duration| parts.iter().map(f).max().unwrap_or_default();
+    let (due_in, elapsed) = (longest(|part| part.due_in), longest(|part| part.elapsed));
+    let seconds = due_in.as_secs_f64();
+    let rate = RateAchieved {
+        asked,
+        offered: tally.counts.scheduled as f64 / seconds,
+        achieved: tally.counts.completed as f64 / elapsed.as_secs_f64().max(seconds),
+    };
+    let validity = verdict::judge(&Evidence {
+        counts: &tally.counts,
+        wake: &tally.wake,
+        lateness: &tally.lateness,
+        service: &tally.service,
+        uncrowded: &tally.uncrowded,
+        crowded: &tally.crowded,
+        connections,
+        due_in,
+        elapsed,
+        cut_short: parts.iter().any(|part| part.cut_short),
+        without_core: longest(|part| part.without_core),
+        stolen,
+    });
+    Played {
+        rate,
+        lateness_us: Quantiles::of(&tally.lateness),
+        response_us: Quantiles::of(&tally.response),
+        service_us: Quantiles::of(&tally.service),
+        hdr: Hdr {
+            lateness_ns: encode(&tally.lateness),
+            response_ns: encode(&tally.response),
+            service_ns: encode(&tally.service),
+            failure_ns: encode(&tally.failure),
+        },
+        load: tally.counts,
+        generator_cpu_us: micros(parts.iter().map(|part| part.cpu).sum()),
+        validity,
     }
 }
 
@@ -234,11 +304,18 @@ pub(crate) fn answered(requests: u64, response: Duration) -> Played {
     let answer = Answer { status: http::StatusCode::OK, written: intended, completed: intended + response };
     for _ in 0..requests {
         tally.scheduled(Duration::ZERO);
-        tally.outcome(intended, Ok(answer));
+        tally.outcome(intended, [Company::Few; 2], Ok(answer));
     }
     let second = Duration::from_secs(1);
-    let ran = Ran { asked: Some(10_000.0), due_in: second, elapsed: second, cpu: Duration::ZERO };
-    tally.conclude(&ran, 0, 0)
+    let part = Part {
+        tally,
+        due_in: second,
+        elapsed: second,
+        cut_short: false,
+        cpu: Duration::ZERO,
+        without_core: Duration::ZERO,
+    };
+    conclude(Some(10_000.0), &[part], 16, Duration::ZERO)
 }
 
 #[cfg(test)]

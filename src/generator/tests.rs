@@ -1,10 +1,17 @@
 //! The generator against servers that misbehave in known ways. Only what holds on a machine of any speed is asserted.
 
+use std::rc::Rc;
+use std::sync::Mutex;
+use std::thread;
+
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::LocalSet;
 
+use super::shard::BACKLOG;
 use super::*;
+use crate::arrivals::Schedule;
 
 const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nbody";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -22,6 +29,11 @@ enum Deed {
 
 /// A server on a thread of its own that does `deed(n)` with request `n`.
 fn serve(deed: impl Fn(u64) -> Deed + Send + Sync + 'static) -> SocketAddr {
+    listen(move |n, _| deed(n))
+}
+
+/// The same for a server that looks at the request.
+fn listen(deed: impl Fn(u64, &[u8]) -> Deed + Send + Sync + 'static) -> SocketAddr {
     let (tell, told) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -32,9 +44,9 @@ fn serve(deed: impl Fn(u64) -> Deed + Send + Sync + 'static) -> SocketAddr {
             while let Ok((stream, _)) = listener.accept().await {
                 let (deed, count) = (Rc::clone(&deed), Rc::clone(&count));
                 tokio::task::spawn_local(async move {
-                    let next = || {
+                    let next = |request: &[u8]| {
                         count.set(count.get() + 1);
-                        deed(count.get() - 1)
+                        deed(count.get() - 1, request)
                     };
                     converse(stream, next).await
                 });
@@ -45,7 +57,7 @@ fn serve(deed: impl Fn(u64) -> Deed + Send + Sync + 'static) -> SocketAddr {
 }
 
 /// Does what it is told with each request of one connection, until one end closes it.
-async fn converse(mut stream: TcpStream, next: impl Fn() -> Deed) -> io::Result<()> {
+async fn converse(mut stream: TcpStream, next: impl Fn(&[u8]) -> Deed) -> io::Result<()> {
     let mut buffer = [0; 4096];
     loop {
         let n = stream.read(&mut buffer).await?;
@@ -53,7 +65,7 @@ async fn converse(mut stream: TcpStream, next: impl Fn() -> Deed) -> io::Result<
             return Ok(());
         }
         // Requests are small and not pipelined: what is read at once is one of them.
-        match next() {
+        match next(&buffer[..n]) {
             Deed::Answer => stream.write_all(ANSWER).await?,
             Deed::AnswerAfter(delay) => {
                 tokio::time::sleep(delay).await;
@@ -74,8 +86,10 @@ fn target(addr: SocketAddr, connections: usize, timeout_ms: u64) -> Target {
         addr,
         requests: Arc::new(Constant(REQUEST.to_vec())),
         connections,
+        shards: 1,
         client: Client::Raw,
         pacing: Pacing::Timer,
+        may_spin: false,
         cores: Vec::new(),
         timeout: Duration::from_millis(timeout_ms),
     }
@@ -93,6 +107,67 @@ async fn a_server_that_answers_completes_every_arrival() {
         let played = generator.play(load(500.0, 400)).await.unwrap();
         assert_eq!((played.load.scheduled, played.load.completed), (200, 200), "{:?}", played.load);
         assert_eq!(played.rate.offered, 500.0);
+    }
+}
+
+/// Numbers each request in its last four bytes.
+struct Numbered;
+
+impl Requests for Numbered {
+    fn template(&self) -> Vec<u8> {
+        REQUEST.to_vec()
+    }
+
+    fn number(&self, seq: u64, request: &mut [u8]) {
+        let digits = format!("{seq:04}");
+        let at = request.len() - digits.len();
+        request[at..].copy_from_slice(digits.as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn shards_play_one_schedule_between_them() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&seen);
+    let addr = listen(move |_, request| {
+        noted.lock().unwrap().push(String::from_utf8_lossy(&request[request.len() - 4..]).parse::<u64>().unwrap());
+        Deed::Answer
+    });
+    // Seven connections do not divide evenly, and neither do the arrivals.
+    let target = Target { shards: 3, requests: Arc::new(Numbered), ..target(addr, 7, 5_000) };
+    let generator = Generator::start(target).await.unwrap();
+    let mut first_seq = 0;
+    for arrivals in ["constant", "poisson", "ramp:200..800", "bursts:x4,every=100ms,lasts=20ms"] {
+        let load = Load { arrivals: arrivals.parse().unwrap(), first_seq, ..load(500.0, 400) };
+        let due = Schedule::new(load.arrivals.clone(), load.rate, load.duration, load.seed).count() as u64;
+        let played = generator.play(load).await.unwrap();
+        assert_eq!((played.load.scheduled, played.load.completed), (due, due), "{arrivals}: {:?}", played.load);
+        assert_eq!(decode(&played.hdr.response_ns).unwrap().len(), due);
+        let mut seen = std::mem::take(&mut *seen.lock().unwrap());
+        seen.sort_unstable();
+        assert_eq!(seen, (first_seq..first_seq + due).collect::<Vec<_>>(), "{arrivals}");
+        first_seq += due;
+    }
+    let played = generator.saturate(Duration::from_millis(100)).await.unwrap();
+    let mut seen = std::mem::take(&mut *seen.lock().unwrap());
+    assert_eq!((seen.len() as u64, played.load.scheduled), (played.load.completed, played.load.completed));
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len() as u64, played.load.completed, "two shards sent the same request");
+}
+
+#[test]
+fn a_shard_is_added_for_every_50_000_requests_per_second_on_half_the_cores_at_most() {
+    let rate = |per_second| Some(Rate::per_second(per_second).unwrap());
+    for (peak, cores, shards) in [
+        (rate(10_000.0), 16, 1),
+        (rate(50_001.0), 16, 2),
+        (rate(1e6), 16, 8),
+        (rate(1e6), 2, 1),
+        (None, 8, 4),
+        (None, 1, 1),
+    ] {
+        assert_eq!(super::shards(peak, cores), shards, "{peak:?} on {cores}");
     }
 }
 

@@ -1,5 +1,10 @@
-//! The generator's verdict on itself: whether it put on the load that was asked for.
+//! The generator's verdict on itself: whether it put on the load that was asked for, and who is to blame if it did not.
+//!
+//! Every cause begins with a name, listed in [`cause`], and goes on with the evidence.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::thread;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -11,8 +16,47 @@ use super::counts::LoadCounts;
 const LOST_INVALID: f64 = 0.01;
 /// Half of all requests later than this: not a hiccup of the machine but a rate it cannot make.
 const MEDIAN_LATE_INVALID: Duration = Duration::from_millis(10);
-/// One request in a hundred later than this makes latencies doubtful, though CPU per request still stands.
+/// One request in a hundred later than this, and ten at least, makes latencies doubtful, though CPU per request still stands.
 const TAIL_LATE_DEGRADED: Duration = Duration::from_millis(5);
+const TAIL: f64 = 0.01;
+const TAIL_REQUESTS: f64 = 10.0;
+
+/// CPU time that the hypervisor gives to others, as a share of the machine, from which a stretch is degraded.
+const STOLEN_DEGRADED: f64 = 0.05;
+/// A server whose median answer takes so many times as long when all connections are busy as when half are idle is slowed
+/// down by the load, and more connections would not help.
+const SLOWED_DOWN: f64 = 1.5;
+/// Requests that the one median needs; with fewer the fastest answer stands for it, and must have been so many times as fast.
+const UNCROWDED_REQUESTS: u64 = 20;
+const SLOWED_DOWN_FROM_FASTEST: f64 = 4.0;
+/// A server whose longest answer took so many times as long as the median one stood still.
+const STOOD_STILL: f64 = 10.0;
+
+/// What the causes begin with.
+pub mod cause {
+    /// It did not turn to arrivals when they were due.
+    pub const STARVED: &str = "generator starved of CPU";
+    /// The hypervisor gave the machine to others.
+    pub const STOLEN: &str = "stolen CPU";
+    /// The server answers as fast as ever, and all connections are busy.
+    pub const CONNECTION_CAP: &str = "connection cap";
+    /// More arrivals waited than there is room for.
+    pub const BACKLOG: &str = "backlog overflow";
+    /// The server cannot keep up.
+    pub const SLOW: &str = "slow server";
+    /// The server answered nothing for a while.
+    pub const STALLED: &str = "stalled server";
+    /// The server does not answer in time.
+    pub const SILENT: &str = "silent server";
+    /// The server is not there.
+    pub const DEAD: &str = "dead server";
+    /// The server closes connections, answers with an error, or with what is no answer.
+    pub const FAILING: &str = "failing server";
+    /// The generator's own system refuses it descriptors or ports.
+    pub const REFUSED_BY_SYSTEM: &str = "no descriptors or ports";
+    /// The stretch is shorter than the gap between arrivals.
+    pub const NOTHING_DUE: &str = "nothing due";
+}
 
 /// How far a stretch of load can be trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -34,7 +78,7 @@ pub enum Verdict {
 pub struct Validity {
     /// The worst of what was found.
     pub verdict: Verdict,
-    /// What was found, in words.
+    /// What was found: the name of the cause, and the evidence in words.
     pub causes: Vec<String>,
 }
 
@@ -47,6 +91,11 @@ impl Validity {
         }
     }
 
+    /// Whether a cause of this name was found.
+    pub fn names(&self, cause: &str) -> bool {
+        self.causes.iter().any(|found| found.starts_with(cause))
+    }
+
     /// Takes over what `other` found.
     pub fn merge(&mut self, other: &Self) {
         self.verdict = self.verdict.max(other.verdict);
@@ -56,64 +105,183 @@ impl Validity {
     }
 }
 
-/// What the verdict is founded on.
+/// What the verdict is founded on. Histograms are in nanoseconds.
 pub(super) struct Evidence<'a> {
     pub counts: &'a LoadCounts,
-    /// How late the generator turned to each arrival, in nanoseconds.
+    /// How late the generator turned to each arrival.
     pub wake: &'a Histogram<u64>,
-    /// How late each completed request was written, in nanoseconds.
+    /// How late each completed request was written.
     pub lateness: &'a Histogram<u64>,
+    /// From each completed request's write to its answer.
+    pub service: &'a Histogram<u64>,
+    /// The same of requests that began and ended while half of the connections or more were idle.
+    pub uncrowded: &'a Histogram<u64>,
+    /// The same of requests that took the last idle connection.
+    pub crowded: &'a Histogram<u64>,
+    pub connections: usize,
+    /// How long arrivals were due.
+    pub due_in: Duration,
+    /// From the first arrival to the last answer.
+    pub elapsed: Duration,
+    /// Whether the stretch was cut short, so that what is left over says nothing of anyone.
+    pub cut_short: bool,
+    /// How long a thread of the generator could have run and had no core; the longest of any.
+    pub without_core: Duration,
+    /// CPU time the hypervisor gave to others, over all cores.
+    pub stolen: Duration,
+}
+
+impl Evidence<'_> {
+    fn left_over(&self, n: u64) -> u64 {
+        if self.cut_short { 0 } else { n }
+    }
 }
 
 pub(super) fn judge(evidence: &Evidence<'_>) -> Validity {
     let counts = evidence.counts;
     let mut validity = Validity::default();
     if counts.scheduled == 0 {
-        validity
-            .find(Verdict::Invalid, "no arrival was due: the slice is shorter than the gap between requests".into());
+        let what = "the stretch is shorter than the gap between arrivals";
+        validity.find(Verdict::Invalid, format!("{}: {what}", cause::NOTHING_DUE));
         return validity;
     }
-    let share = |n: u64| n as f64 / counts.scheduled as f64;
-    let grade = |n: u64| if share(n) > LOST_INVALID { Verdict::Invalid } else { Verdict::Degraded };
-    let starved = quantile(evidence.wake, 0.5) > MEDIAN_LATE_INVALID;
-
-    let lost = counts.missed + counts.unsent;
-    if lost > 0 {
-        let why = if starved {
-            "the generator was starved of CPU"
-        } else {
-            "all connections were busy: the service cannot keep up with this rate, or it needs more connections"
-        };
-        validity.find(grade(lost), format!("{:.1} % of the requests were never sent: {why}", share(lost) * 100.0));
-    }
-    let failed = counts.failures();
-    if failed > 0 {
-        let classes: Vec<String> = counts.failed.iter().map(|(class, n)| format!("{class} {n}")).collect();
-        validity.find(grade(failed), format!("{failed} requests failed ({})", classes.join(", ")));
-    }
-    let unanswered = counts.timed_out + counts.in_flight;
-    if unanswered > 0 {
-        validity.find(grade(unanswered), format!("{unanswered} requests were not answered in time"));
-    }
-    if starved {
-        let late = quantile(evidence.wake, 0.5).as_millis();
-        validity.find(
-            Verdict::Invalid,
-            format!("the generator was starved of CPU: half of all requests were due {late} ms before it got to them"),
-        );
-    } else if quantile(evidence.lateness, 0.5) > MEDIAN_LATE_INVALID {
-        let late = quantile(evidence.lateness, 0.5).as_millis();
-        validity.find(
-            Verdict::Invalid,
-            format!(
-                "half of all requests waited {late} ms for a connection: the service cannot keep up with this rate"
-            ),
-        );
-    } else if quantile(evidence.lateness, 0.99) > TAIL_LATE_DEGRADED {
-        let late = quantile(evidence.lateness, 0.99).as_millis();
-        validity.find(Verdict::Degraded, format!("1 % of the requests were written {late} ms late or more"));
-    }
+    judge_machine(evidence, &mut validity);
+    judge_waiting(evidence, &mut validity);
+    judge_answers(evidence, &mut validity);
     validity
+}
+
+/// Whether the machine let the generator do its work.
+fn judge_machine(evidence: &Evidence<'_>, validity: &mut Validity) {
+    if let Some(verdict) = lateness_verdict(evidence.wake) {
+        let evidence = format!(
+            "it turned to half of all arrivals {} late, to one in a hundred {}; a thread of it stood without a core for {}",
+            ms(evidence.wake, 0.5),
+            ms(evidence.wake, 0.99),
+            in_ms(evidence.without_core)
+        );
+        validity.find(verdict, format!("{}: {evidence}", cause::STARVED));
+    }
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let share = evidence.stolen.as_secs_f64() / (evidence.elapsed.as_secs_f64() * cores as f64);
+    if share > STOLEN_DEGRADED {
+        let evidence = format!("the hypervisor gave {:.0} % of this machine to others", share * 100.0);
+        validity.find(Verdict::Degraded, format!("{}: {evidence}", cause::STOLEN));
+    }
+}
+
+/// Whether arrivals found a connection. What the generator's own lateness explains is not blamed on anyone else.
+fn judge_waiting(evidence: &Evidence<'_>, validity: &mut Validity) {
+    let counts = evidence.counts;
+    let never_sent = counts.missed + evidence.left_over(counts.unsent);
+    let found = lateness_verdict(evidence.lateness).max((never_sent > 0).then(|| grade(never_sent, counts)));
+    let Some(verdict) = found else { return };
+    if found > lateness_verdict(evidence.wake) {
+        let (name, why) = why_all_were_busy(evidence);
+        let waited = format!(
+            "one in a hundred requests was written {} late or more, {:.1} % never",
+            ms(evidence.lateness, 0.99),
+            share(never_sent, counts) * 100.0
+        );
+        validity.find(verdict, format!("{name}: {why}; {waited}"));
+    }
+    if counts.missed > 0 {
+        let what = format!("{:.1} % of the arrivals found no room to wait", share(counts.missed, counts) * 100.0);
+        validity.find(grade(counts.missed, counts), format!("{}: {what}", cause::BACKLOG));
+    }
+}
+
+/// Why arrivals had to wait for a connection, and the evidence. A rule of thumb: one stretch cannot tell for certain.
+fn why_all_were_busy(evidence: &Evidence<'_>) -> (&'static str, String) {
+    let timed_out = evidence.counts.timed_out;
+    if timed_out >= evidence.connections as u64 {
+        return (cause::SILENT, format!("{timed_out} requests were not answered in time"));
+    }
+    let (median, longest) = (quantile(evidence.service, 0.5), quantile(evidence.service, 1.0));
+    let waited = quantile(evidence.lateness, 1.0);
+    // Where the server stood still, nobody waited much longer than that; where it is slow, waits add up.
+    if longest.as_secs_f64() > STOOD_STILL * median.as_secs_f64() && waited < 2 * longest {
+        let evidence = format!("the longest answer took {}, half of them {} or less", in_ms(longest), in_ms(median));
+        return (cause::STALLED, evidence);
+    }
+    let together = quantile(evidence.crowded, 0.5);
+    let (alone, factor, when) = if evidence.uncrowded.len() < UNCROWDED_REQUESTS {
+        (quantile(evidence.service, 0.0), SLOWED_DOWN_FROM_FASTEST, "at best")
+    } else {
+        (quantile(evidence.uncrowded, 0.5), SLOWED_DOWN, "while half of the connections are idle")
+    };
+    if together.as_secs_f64() > factor * alone.as_secs_f64() {
+        let all = format!("when all {} are busy", evidence.connections);
+        return (cause::SLOW, format!("it answers in {} {when}, in {} {all}", in_ms(alone), in_ms(together)));
+    }
+    let rate = evidence.counts.scheduled as f64 / evidence.due_in.as_secs_f64();
+    // Little's law: requests under way = rate × time each takes.
+    let needed = (rate * median.as_secs_f64()).ceil();
+    let evidence = format!(
+        "all {} connections were busy with answers of {}; this rate keeps about {needed} busy",
+        evidence.connections,
+        in_ms(median)
+    );
+    (cause::CONNECTION_CAP, evidence)
+}
+
+/// Whether what was sent was answered.
+fn judge_answers(evidence: &Evidence<'_>, validity: &mut Validity) {
+    let counts = evidence.counts;
+    // What is under way when others still wait to be sent has not had the time that it may take.
+    let in_flight = if counts.unsent == 0 { evidence.left_over(counts.in_flight) } else { 0 };
+    let unanswered = counts.timed_out + in_flight;
+    if unanswered > 0 && !validity.names(cause::SILENT) {
+        let what = format!("{unanswered} requests were not answered in time");
+        validity.find(grade(unanswered, counts), format!("{}: {what}", cause::SILENT));
+    }
+    let mut failed: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (class, n) in &counts.failed {
+        failed.entry(blame(class)).or_default().push(format!("{class} {n}"));
+    }
+    // Whoever dies also breaks off what was under way.
+    if let Some(broken_off) = failed.remove(cause::FAILING) {
+        let name = if failed.contains_key(cause::DEAD) { cause::DEAD } else { cause::FAILING };
+        failed.entry(name).or_default().extend(broken_off);
+    }
+    for (name, classes) in failed {
+        let what = format!("{} requests failed ({})", counts.failures(), classes.join(", "));
+        validity.find(grade(counts.failures(), counts), format!("{name}: {what}"));
+    }
+}
+
+/// Who is to blame for a class of failure.
+fn blame(class: &str) -> &'static str {
+    match class {
+        "refused" | "unreachable" => cause::DEAD,
+        "no_descriptor" | "no_port" => cause::REFUSED_BY_SYSTEM,
+        _ => cause::FAILING,
+    }
+}
+
+fn share(n: u64, counts: &LoadCounts) -> f64 {
+    n as f64 / counts.scheduled as f64
+}
+
+fn grade(lost: u64, counts: &LoadCounts) -> Verdict {
+    if share(lost, counts) > LOST_INVALID { Verdict::Invalid } else { Verdict::Degraded }
+}
+
+fn lateness_verdict(lateness: &Histogram<u64>) -> Option<Verdict> {
+    if quantile(lateness, 0.5) > MEDIAN_LATE_INVALID {
+        Some(Verdict::Invalid)
+    } else {
+        let tail = TAIL.max(TAIL_REQUESTS / lateness.len() as f64);
+        (tail < 0.5 && quantile(lateness, 1.0 - tail) > TAIL_LATE_DEGRADED).then_some(Verdict::Degraded)
+    }
+}
+
+fn ms(histogram: &Histogram<u64>, q: f64) -> String {
+    in_ms(quantile(histogram, q))
+}
+
+fn in_ms(duration: Duration) -> String {
+    format!("{:.1} ms", duration.as_secs_f64() * 1e3)
 }
 
 fn quantile(histogram: &Histogram<u64>, q: f64) -> Duration {
@@ -124,46 +292,190 @@ fn quantile(histogram: &Histogram<u64>, q: f64) -> Duration {
 mod tests {
     use super::*;
 
-    fn judged(counts: &LoadCounts, wake_ms: u64, late_ms: u64) -> Validity {
-        let spread = |ms: u64| {
-            let mut histogram = Histogram::<u64>::new(3).unwrap();
-            histogram.record_n(ms * 1_000_000 + 1, 100).unwrap();
-            histogram
-        };
-        assert!(counts.adds_up());
-        judge(&Evidence { counts, wake: &spread(wake_ms), lateness: &spread(late_ms) })
+    /// A stretch of a second over eight connections; durations in milliseconds, by how many requests had them.
+    #[derive(Default)]
+    struct Stretch {
+        counts: LoadCounts,
+        wake: Vec<(u64, u64)>,
+        lateness: Vec<(u64, u64)>,
+        service: Vec<(u64, u64)>,
+        uncrowded: u64,
+        crowded: u64,
+        stolen: u64,
+        cut_short: bool,
     }
 
-    fn clean(scheduled: u64) -> LoadCounts {
-        LoadCounts { scheduled, completed: scheduled, ..LoadCounts::default() }
+    impl Stretch {
+        fn judged(&self) -> Validity {
+            let histogram = |durations: &[(u64, u64)]| {
+                let mut histogram = Histogram::<u64>::new(3).unwrap();
+                for (ms, n) in durations {
+                    histogram.record_n(ms * 1_000_000 + 1, *n).unwrap();
+                }
+                histogram
+            };
+            assert!(self.counts.adds_up());
+            judge(&Evidence {
+                counts: &self.counts,
+                wake: &histogram(&self.wake),
+                lateness: &histogram(&self.lateness),
+                service: &histogram(&self.service),
+                uncrowded: &histogram(&[(self.uncrowded, if self.uncrowded == 0 { 0 } else { 20 })]),
+                crowded: &histogram(&[(self.crowded, 20)]),
+                connections: 8,
+                due_in: Duration::from_secs(1),
+                elapsed: Duration::from_secs(1),
+                cut_short: self.cut_short,
+                without_core: Duration::ZERO,
+                stolen: Duration::from_millis(self.stolen),
+            })
+        }
+    }
+
+    fn clean() -> LoadCounts {
+        LoadCounts { scheduled: 1_000, completed: 1_000, ..LoadCounts::default() }
+    }
+
+    fn failed(classes: &[(&str, u64)]) -> Stretch {
+        let failed: BTreeMap<String, u64> = classes.iter().map(|(class, n)| ((*class).to_string(), *n)).collect();
+        let completed = 1_000 - failed.values().sum::<u64>();
+        Stretch { counts: LoadCounts { completed, failed, ..clean() }, ..Stretch::default() }
     }
 
     #[test]
     fn a_clean_stretch_is_valid() {
-        assert_eq!(judged(&clean(1_000), 0, 0), Validity::default());
+        let stretch = Stretch {
+            counts: clean(),
+            wake: vec![(0, 1_000)],
+            lateness: vec![(0, 1_000)],
+            service: vec![(1, 1_000)],
+            uncrowded: 1,
+            crowded: 1,
+            stolen: 10,
+            cut_short: false,
+        };
+        assert_eq!(stretch.judged(), Validity::default());
     }
 
     #[test]
-    fn each_fault_gets_its_verdict_and_its_cause() {
-        let missed = |n| LoadCounts { completed: 1_000 - n, missed: n, ..clean(1_000) };
-        let failed = |n| LoadCounts { completed: 1_000 - n, failed: [("reset".to_string(), n)].into(), ..clean(1_000) };
-        let silent = LoadCounts { completed: 0, timed_out: 900, in_flight: 100, ..clean(1_000) };
-        for (counts, wake, late, verdict, cause) in [
-            (missed(5), 0, 0, Verdict::Degraded, "0.5 % of the requests were never sent: all connections were busy"),
-            (missed(500), 0, 0, Verdict::Invalid, "50.0 % of the requests were never sent: all connections were busy"),
-            (missed(500), 50, 50, Verdict::Invalid, "never sent: the generator was starved"),
-            (failed(5), 0, 0, Verdict::Degraded, "5 requests failed (reset 5)"),
-            (failed(50), 0, 0, Verdict::Invalid, "50 requests failed (reset 50)"),
-            (silent, 0, 0, Verdict::Invalid, "1000 requests were not answered"),
-            (clean(1_000), 20, 20, Verdict::Invalid, "starved of CPU: half of all requests were due 20 ms"),
-            (clean(1_000), 0, 20, Verdict::Invalid, "waited 20 ms for a connection"),
-            (clean(1_000), 0, 6, Verdict::Degraded, "written 6 ms late"),
-            (LoadCounts::default(), 0, 0, Verdict::Invalid, "no arrival was due"),
+    fn each_fault_gets_its_verdict_and_its_cause_and_no_other() {
+        let missed = |n| LoadCounts { completed: 1_000 - n, missed: n, ..clean() };
+        let unsent = |n| LoadCounts { completed: 1_000 - n, unsent: n, ..clean() };
+        let silent = LoadCounts { completed: 0, timed_out: 900, in_flight: 100, ..clean() };
+        let none = Stretch::default;
+        let late = |ms| vec![(ms, 1_000)];
+        for (stretch, verdict, causes) in [
+            (Stretch { counts: LoadCounts::default(), ..none() }, Verdict::Invalid, vec![cause::NOTHING_DUE]),
+            (
+                Stretch { counts: clean(), wake: late(20), lateness: late(20), ..none() },
+                Verdict::Invalid,
+                vec![cause::STARVED],
+            ),
+            (
+                Stretch { counts: clean(), wake: vec![(0, 950), (6, 50)], lateness: late(6), ..none() },
+                Verdict::Degraded,
+                vec![cause::STARVED],
+            ),
+            (
+                Stretch { counts: unsent(500), wake: late(50), lateness: late(50), ..none() },
+                Verdict::Invalid,
+                vec![cause::STARVED],
+            ),
+            (Stretch { counts: clean(), stolen: 900, ..none() }, Verdict::Degraded, vec![cause::STOLEN]),
+            (
+                Stretch {
+                    counts: unsent(500),
+                    lateness: late(20),
+                    service: late(10),
+                    uncrowded: 10,
+                    crowded: 11,
+                    ..none()
+                },
+                Verdict::Invalid,
+                vec![cause::CONNECTION_CAP],
+            ),
+            (
+                Stretch { counts: clean(), lateness: late(6), service: late(1), uncrowded: 1, crowded: 1, ..none() },
+                Verdict::Degraded,
+                vec![cause::CONNECTION_CAP],
+            ),
+            (
+                Stretch { counts: clean(), lateness: late(20), service: late(10), uncrowded: 2, crowded: 10, ..none() },
+                Verdict::Invalid,
+                vec![cause::SLOW],
+            ),
+            (
+                Stretch { counts: unsent(500), service: vec![(2, 1), (10, 999)], crowded: 10, ..none() },
+                Verdict::Invalid,
+                vec![cause::SLOW],
+            ),
+            (
+                Stretch { counts: unsent(500), service: vec![(8, 1), (10, 999)], crowded: 10, ..none() },
+                Verdict::Invalid,
+                vec![cause::CONNECTION_CAP],
+            ),
+            (
+                Stretch {
+                    counts: clean(),
+                    lateness: vec![(0, 900), (500, 100)],
+                    service: vec![(1, 992), (600, 8)],
+                    uncrowded: 1,
+                    crowded: 3,
+                    ..none()
+                },
+                Verdict::Degraded,
+                vec![cause::STALLED],
+            ),
+            // An answer that took very long explains no wait that took much longer.
+            (
+                Stretch {
+                    counts: clean(),
+                    lateness: late(5_000),
+                    service: vec![(10, 990), (200, 10)],
+                    uncrowded: 2,
+                    crowded: 10,
+                    ..none()
+                },
+                Verdict::Invalid,
+                vec![cause::SLOW],
+            ),
+            (
+                Stretch { counts: missed(5), service: late(1), uncrowded: 1, crowded: 1, ..none() },
+                Verdict::Degraded,
+                vec![cause::CONNECTION_CAP, cause::BACKLOG],
+            ),
+            (
+                Stretch {
+                    counts: missed(500),
+                    lateness: late(20),
+                    service: late(10),
+                    uncrowded: 1,
+                    crowded: 9,
+                    ..none()
+                },
+                Verdict::Invalid,
+                vec![cause::SLOW, cause::BACKLOG],
+            ),
+            (Stretch { counts: silent, ..none() }, Verdict::Invalid, vec![cause::SILENT]),
+            (failed(&[("reset", 5)]), Verdict::Degraded, vec![cause::FAILING]),
+            (failed(&[("status_5xx", 50)]), Verdict::Invalid, vec![cause::FAILING]),
+            (failed(&[("closed", 8), ("refused", 50)]), Verdict::Invalid, vec![cause::DEAD]),
+            (failed(&[("no_port", 50)]), Verdict::Invalid, vec![cause::REFUSED_BY_SYSTEM]),
         ] {
-            let validity = judged(&counts, wake, late);
+            let validity = stretch.judged();
             assert_eq!(validity.verdict, verdict, "{validity:?}");
-            assert!(validity.causes.iter().any(|c| c.contains(cause)), "{validity:?} lacks {cause}");
+            assert_eq!(validity.causes.len(), causes.len(), "{validity:?} where {causes:?} is right");
+            assert!(causes.iter().all(|cause| validity.names(cause)), "{validity:?} lacks one of {causes:?}");
         }
+    }
+
+    #[test]
+    fn what_a_cut_leaves_over_is_held_against_nobody() {
+        let counts = LoadCounts { completed: 900, unsent: 90, in_flight: 10, ..clean() };
+        let cut_short = Stretch { counts: counts.clone(), cut_short: true, ..Stretch::default() };
+        assert_eq!(cut_short.judged(), Validity::default());
+        let whole = Stretch { counts, ..Stretch::default() };
+        assert_eq!(whole.judged().verdict, Verdict::Invalid);
     }
 
     #[test]

@@ -61,9 +61,13 @@ pub struct GeneratorSetup {
     pub nonce: u64,
     /// Keep-alive connections.
     pub connections: usize,
+    /// Threads that share them.
+    pub shards: usize,
     /// How to wait for the next arrival.
     pub pacing: Pacing,
-    /// The cores that its thread is kept on; empty for any.
+    /// Whether it may look at the clock instead of sleeping.
+    pub may_spin: bool,
+    /// The cores that its threads are kept on; empty for any.
     pub cores: Vec<usize>,
     /// Time a request may take.
     #[serde(with = "humantime_serde")]
@@ -77,8 +81,10 @@ impl GeneratorSetup {
             addr,
             requests: Arc::new(Workload::new(self.nonce).requests()),
             connections: self.connections,
+            shards: self.shards,
             client: Client::Raw,
             pacing: self.pacing,
+            may_spin: self.may_spin,
             cores: self.cores,
             timeout: self.timeout,
         }

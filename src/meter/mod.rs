@@ -157,6 +157,43 @@ pub fn own_cpu_ns() -> io::Result<u64> {
     clock_ns(ClockId::CLOCK_THREAD_CPUTIME_ID)
 }
 
+/// How the calling thread has spent its life so far, as far as it was not asleep.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OwnTime {
+    /// On a core.
+    pub cpu: Duration,
+    /// Able to run, and without a core; zero where the kernel does not say.
+    pub without_core: Duration,
+}
+
+impl OwnTime {
+    /// What was added since `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            cpu: self.cpu.saturating_sub(earlier.cpu),
+            without_core: self.without_core.saturating_sub(earlier.without_core),
+        }
+    }
+}
+
+/// How the calling thread has spent its life; zero where the kernel does not say.
+pub fn own_time() -> OwnTime {
+    let task = Process::myself().and_then(|me| me.task_from_tid(nix::unistd::gettid().as_raw()));
+    // The first number of schedstat is CPU time too, but of a running thread only as of its last tick.
+    let waited = task.and_then(|task| task.schedstat()).map_or(0, |stat| stat.run_delay);
+    OwnTime { cpu: Duration::from_nanos(own_cpu_ns().unwrap_or(0)), without_core: Duration::from_nanos(waited) }
+}
+
+/// CPU time that the hypervisor has given to others since the start, over all cores; in steps of 10 ms.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn steal() -> io::Result<Duration> {
+    let total = KernelStats::current().map_err(into_io)?.total;
+    Ok(total.steal_duration().unwrap_or_default())
+}
+
 /// The CPU clock of a thread of this process, in nanoseconds.
 fn thread_cpu_ns(tid: i32) -> io::Result<u64> {
     // The kernel's encoding of a thread's scheduler clock: the complement of its id above the bits
@@ -167,11 +204,6 @@ fn thread_cpu_ns(tid: i32) -> io::Result<u64> {
 fn clock_ns(clock: ClockId) -> io::Result<u64> {
     let spec = clock_gettime(clock)?;
     Ok(u64::try_from(Duration::from(spec).as_nanos()).unwrap_or(u64::MAX))
-}
-
-fn steal() -> io::Result<Duration> {
-    let total = KernelStats::current().map_err(into_io)?.total;
-    Ok(total.steal_duration().unwrap_or_default())
 }
 
 fn into_io(error: ProcError) -> io::Error {
@@ -247,7 +279,8 @@ mod tests {
         let meter = Meter::new(ROLES);
         let before = meter.read().unwrap();
         thread::Builder::new()
-            .name("worker-9".into())
+            // Not one that a test beside this one counts.
+            .name("passing".into())
             .spawn(|| burn(Duration::from_millis(50)))
             .unwrap()
             .join()

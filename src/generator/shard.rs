@@ -1,0 +1,388 @@
+//! One thread of the generator: its connections, its part of the schedule, its account.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::{AbortHandle, LocalSet};
+
+use super::pacing::Pacer;
+use super::tally::{Company, Tally};
+use super::wire::Connection;
+use super::{Demand, THREAD, Target};
+use crate::arrivals::Schedule;
+use crate::meter;
+use crate::placement;
+
+/// Arrivals of one shard that may wait for a connection. Deep enough to ride out a stall of a second at 16 000 requests per second,
+/// and bounded so that a server that cannot keep up shows as missed arrivals and not as memory.
+pub(super) const BACKLOG: usize = 16_384;
+
+/// Longest time between two looks at whether the stretch is to be cut short.
+const ATTENTION: Duration = Duration::from_millis(100);
+
+/// Which of how many shards.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    /// From 0.
+    pub number: usize,
+    pub of: usize,
+}
+
+impl Share {
+    /// This shard's part of something that can be counted.
+    fn of_whole(self, whole: usize) -> usize {
+        whole / self.of + usize::from(self.number < whole % self.of)
+    }
+}
+
+/// A stretch to play.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub demand: Demand,
+    /// When its first arrival is due, on every shard.
+    pub start: Instant,
+    pub reply: oneshot::Sender<Part>,
+}
+
+/// What one shard has to say of a stretch.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub tally: Tally,
+    /// How long arrivals were due.
+    pub due_in: Duration,
+    /// From the first arrival to the last answer.
+    pub elapsed: Duration,
+    /// Whether it was told to stop before.
+    pub cut_short: bool,
+    /// CPU time of the thread.
+    pub cpu: Duration,
+    /// How long the thread could have run and had no core.
+    pub without_core: Duration,
+}
+
+/// Starts the thread, with its share of the connections open and its pacer at work.
+pub(super) async fn start(
+    mut target: Target,
+    share: Share,
+    cut: Arc<AtomicBool>,
+) -> io::Result<mpsc::UnboundedSender<Job>> {
+    target.connections = share.of_whole(target.connections);
+    let (jobs, inbox) = mpsc::unbounded_channel();
+    let (ready, started) = oneshot::channel();
+    thread::Builder::new().name(format!("{THREAD}-{}", share.number)).spawn(move || {
+        let runtime = placement::keep_on(&target.cores)
+            .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
+        match runtime {
+            Ok(runtime) => LocalSet::new().block_on(&runtime, serve(target, share, cut, inbox, ready)),
+            Err(error) => drop(ready.send(Err(error))),
+        }
+    })?;
+    started.await.map_err(|_| io::Error::other("a thread of the generator ended while it started"))??;
+    Ok(jobs)
+}
+
+/// The thread: opens the connections, then plays one job after the other.
+async fn serve(
+    target: Target,
+    part: Share,
+    cut: Arc<AtomicBool>,
+    mut inbox: mpsc::UnboundedReceiver<Job>,
+    ready: oneshot::Sender<io::Result<()>>,
+) {
+    let mut vessels: Vec<Vessel> = (0..target.connections).map(|slot| Vessel::new(slot, &target)).collect();
+    for vessel in &mut vessels {
+        if let Err(error) = vessel.connection.open().await {
+            return drop(ready.send(Err(error)));
+        }
+    }
+    let mut pacer = match Pacer::new(target.pacing, target.may_spin).await {
+        Ok(pacer) => pacer,
+        Err(error) => return drop(ready.send(Err(error))),
+    };
+    if ready.send(Ok(())).is_err() {
+        return;
+    }
+    let flights = std::iter::repeat_with(|| None).take(target.connections).collect();
+    let state = State { idle: vessels, flights, ..State::default() };
+    let shard = Rc::new(Shard { target, part, cut, state: RefCell::new(state), settled: Notify::new() });
+    let reaper = tokio::task::spawn_local(reap(Rc::clone(&shard)));
+    while let Some(job) = inbox.recv().await {
+        drop(job.reply.send(play(&shard, &mut pacer, &job.demand, job.start).await));
+    }
+    reaper.abort();
+}
+
+/// What the tasks of one thread share.
+struct Shard {
+    target: Target,
+    part: Share,
+    /// Set when the stretch is to be cut short.
+    cut: Arc<AtomicBool>,
+    state: RefCell<State>,
+    /// Told whenever nothing waits and nothing is in flight.
+    settled: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Connections without a request.
+    idle: Vec<Vessel>,
+    /// What each connection carries, by its slot.
+    flights: Vec<Option<Flight>>,
+    in_flight: usize,
+    /// Number of the next flight.
+    next_flight: u64,
+    /// When each flight is overdue, soonest first: the time-out is the same for all, so this is the order of take-off.
+    deadlines: VecDeque<Deadline>,
+    /// Arrivals that wait for a connection.
+    waiting: VecDeque<Arrival>,
+    /// How connections send again by themselves.
+    again: Option<Again>,
+    tally: Tally,
+}
+
+/// A closed loop.
+struct Again {
+    until: Instant,
+    next_seq: u64,
+    /// From one request of this shard to its next.
+    step: u64,
+}
+
+/// A connection and the request it is about to carry.
+struct Vessel {
+    slot: usize,
+    connection: Connection,
+    request: Vec<u8>,
+}
+
+/// A request that is under way.
+struct Flight {
+    number: u64,
+    intended: Instant,
+    company: Company,
+    task: AbortHandle,
+}
+
+struct Deadline {
+    due: Instant,
+    slot: usize,
+    number: u64,
+}
+
+/// A request that is due.
+#[derive(Clone, Copy)]
+struct Arrival {
+    seq: u64,
+    intended: Instant,
+}
+
+impl Vessel {
+    fn new(slot: usize, target: &Target) -> Self {
+        let connection = Connection::new(target.client, target.addr);
+        Self { slot, connection, request: target.requests.template() }
+    }
+}
+
+impl State {
+    fn is_settled(&self) -> bool {
+        self.in_flight == 0 && self.waiting.is_empty()
+    }
+
+    /// The request that a connection which has just become free should carry.
+    fn next(&mut self) -> Option<Arrival> {
+        if let Some(again) = &mut self.again {
+            let intended = Instant::now();
+            if intended >= again.until {
+                return None;
+            }
+            let seq = again.next_seq;
+            again.next_seq += again.step;
+            self.tally.scheduled(Duration::ZERO);
+            return Some(Arrival { seq, intended });
+        }
+        self.waiting.pop_front()
+    }
+
+    /// Notes that `task` carries `arrival` from now on.
+    fn take_off(&mut self, slot: usize, arrival: Arrival, task: AbortHandle, due: Instant) {
+        let number = self.next_flight;
+        self.next_flight += 1;
+        self.in_flight += 1;
+        let company = Company::of(self.in_flight, self.flights.len());
+        self.flights[slot] = Some(Flight { number, intended: arrival.intended, company, task });
+        self.deadlines.push_back(Deadline { due, slot, number });
+    }
+
+    /// Notes that the flight in `slot` has ended.
+    fn land(&mut self, slot: usize) -> Option<Flight> {
+        let flight = self.flights[slot].take();
+        self.in_flight -= usize::from(flight.is_some());
+        while self.deadlines.front().is_some_and(|front| !self.is_under_way(front)) {
+            self.deadlines.pop_front();
+        }
+        flight
+    }
+
+    fn is_under_way(&self, deadline: &Deadline) -> bool {
+        self.flights[deadline.slot].as_ref().is_some_and(|flight| flight.number == deadline.number)
+    }
+}
+
+async fn play(shard: &Rc<Shard>, pacer: &mut Pacer, demand: &Demand, start: Instant) -> Part {
+    let before = meter::own_time();
+    shard.state.borrow_mut().tally = Tally::default();
+    let duration = match demand {
+        Demand::Open(load) => {
+            let schedule = Schedule::new(load.arrivals.clone(), load.rate, load.duration, load.seed);
+            let Share { number, of } = shard.part;
+            let seqs = (load.first_seq + number as u64..).step_by(of);
+            for (seq, due_ns) in seqs.zip(schedule.skip(number).step_by(of)) {
+                let intended = start + Duration::from_nanos(due_ns);
+                if !wait_until(shard, pacer, intended).await {
+                    break;
+                }
+                dispatch(shard, Arrival { seq, intended });
+            }
+            load.duration
+        }
+        Demand::Closed(duration) => {
+            if wait_until(shard, pacer, start).await {
+                saturate(shard, start + *duration);
+            }
+            *duration
+        }
+    };
+    let ran_out = wait_until(shard, pacer, start + duration).await;
+    let due_in = if ran_out { duration } else { start.elapsed() };
+    settle(shard).await;
+    let elapsed = start.elapsed();
+    let tally = abandon(shard);
+    let spent = meter::own_time().since(before);
+    let cut_short = shard.cut.load(Relaxed);
+    Part { tally, due_in, elapsed, cut_short, cpu: spent.cpu, without_core: spent.without_core }
+}
+
+/// Closes the account: what waits is never sent, and what is under way is given up with its connection.
+fn abandon(shard: &Shard) -> Tally {
+    let mut state = shard.state.borrow_mut();
+    state.again = None;
+    let mut tally = std::mem::take(&mut state.tally);
+    tally.left(state.waiting.drain(..).count() as u64, state.in_flight as u64);
+    for slot in 0..shard.target.connections {
+        if let Some(flight) = state.land(slot) {
+            flight.task.abort();
+            state.idle.push(Vessel::new(slot, &shard.target));
+        }
+    }
+    tally
+}
+
+/// Waits until `due`; false when the stretch is cut short before.
+async fn wait_until(shard: &Shard, pacer: &mut Pacer, due: Instant) -> bool {
+    while due.saturating_duration_since(Instant::now()) > ATTENTION {
+        if shard.cut.load(Relaxed) {
+            return false;
+        }
+        pacer.wait_until(Instant::now() + ATTENTION).await;
+    }
+    pacer.wait_until(due).await;
+    !shard.cut.load(Relaxed)
+}
+
+/// Gives whatever is still under way as long as any request may take.
+async fn settle(shard: &Shard) {
+    let deadline = Instant::now() + shard.target.timeout;
+    while !shard.state.borrow().is_settled() && !shard.cut.load(Relaxed) && Instant::now() < deadline {
+        drop(tokio::time::timeout(ATTENTION, shard.settled.notified()).await);
+    }
+}
+
+/// Gives a due arrival to an idle connection in a task of its own, or lets it wait.
+fn dispatch(shard: &Rc<Shard>, arrival: Arrival) {
+    let now = Instant::now();
+    let mut state = shard.state.borrow_mut();
+    state.tally.scheduled(now.saturating_duration_since(arrival.intended));
+    if let Some(vessel) = state.idle.pop() {
+        launch(shard, &mut state, vessel, arrival, now);
+    } else if state.waiting.len() < BACKLOG {
+        state.waiting.push_back(arrival);
+    } else {
+        state.tally.missed();
+    }
+}
+
+/// Has every connection send, and send again until `until`.
+fn saturate(shard: &Rc<Shard>, until: Instant) {
+    let mut state = shard.state.borrow_mut();
+    let Share { number, of } = shard.part;
+    state.again = Some(Again { until, next_seq: number as u64, step: of as u64 });
+    for vessel in std::mem::take(&mut state.idle) {
+        match state.next() {
+            Some(arrival) => launch(shard, &mut state, vessel, arrival, arrival.intended),
+            None => state.idle.push(vessel),
+        }
+    }
+}
+
+fn launch(shard: &Rc<Shard>, state: &mut State, vessel: Vessel, arrival: Arrival, now: Instant) {
+    let slot = vessel.slot;
+    let task = tokio::task::spawn_local(exchange(Rc::clone(shard), vessel, arrival)).abort_handle();
+    state.take_off(slot, arrival, task, now + shard.target.timeout);
+}
+
+/// Sends one request and counts its outcome; then, while others wait, theirs.
+async fn exchange(shard: Rc<Shard>, mut vessel: Vessel, mut arrival: Arrival) {
+    loop {
+        shard.target.requests.number(arrival.seq, &mut vessel.request);
+        let outcome = vessel.connection.exchange(&vessel.request).await;
+        let mut state = shard.state.borrow_mut();
+        let at_the_end = Company::of(state.in_flight, state.flights.len());
+        let Some(flight) = state.land(vessel.slot) else { return };
+        state.tally.outcome(arrival.intended, [flight.company, at_the_end], outcome);
+        if let Some(next) = state.next() {
+            state.take_off(vessel.slot, next, flight.task, Instant::now() + shard.target.timeout);
+            arrival = next;
+        } else {
+            state.idle.push(vessel);
+            if state.is_settled() {
+                shard.settled.notify_one();
+            }
+            return;
+        }
+    }
+}
+
+/// Ends the exchanges that are overdue. One look at the soonest deadline serves them all; none has a timer of its own.
+async fn reap(shard: Rc<Shard>) {
+    loop {
+        let soonest = shard.state.borrow().deadlines.front().map(|deadline| deadline.due);
+        // Whatever takes off from now on is due no sooner than this.
+        tokio::time::sleep_until(soonest.unwrap_or_else(|| Instant::now() + shard.target.timeout).into()).await;
+        let mut state = shard.state.borrow_mut();
+        let now = Instant::now();
+        while let Some(deadline) = state.deadlines.pop_front_if(|deadline| deadline.due <= now) {
+            if !state.is_under_way(&deadline) {
+                continue;
+            }
+            let Some(flight) = state.land(deadline.slot) else { continue };
+            flight.task.abort();
+            state.tally.timed_out(flight.intended);
+            let vessel = Vessel::new(deadline.slot, &shard.target);
+            match state.next() {
+                Some(arrival) => launch(&shard, &mut state, vessel, arrival, now),
+                None => state.idle.push(vessel),
+            }
+        }
+        if state.is_settled() {
+            shard.settled.notify_one();
+        }
+    }
+}
