@@ -5,8 +5,10 @@
 
 What a generator says of itself cannot tell whether it sent on time, so examples/judge.rs stamps every arrival. Each
 round starts a fresh judge and plays every generator once, in an order drawn from the seed; a generator's CPU time is
-what the system accounts to its process, start-up included. Every number goes to --out, medians as Markdown to stdout.
-Run it from a clone, with the generators on PATH. Where generators and judge run is left to the scheduler.
+what the system accounts to its process, start-up included. Only of otelbench-awake it is what otelbench says of its
+generator's threads: the threads that keep its cores awake run where no other wants to. Every number goes to --out, medians
+as Markdown to stdout. Run it from a clone, with the generators on PATH. Where they and the judge run is left to the
+scheduler. The tool `bare` is examples/bare_loop.rs: the least that waiting for each arrival costs.
 """
 
 import argparse
@@ -24,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import urllib.parse
 import urllib.request
 
 BODY = '{"user":"u-1","items":["book"],"quantity":1,"amount":9.5}'
@@ -35,8 +38,13 @@ HOW_TO_GET = {
     "wrk2": "build it from its sources, https://github.com/giltene/wrk2, and put its `wrk` on PATH as `wrk2`",
     "oha": "cargo install oha --locked",
 }
-PACINGS = ["timer", "coarse", "spin"]
-TOOLS = ["wrk", "wrk2", "oha", *(f"otelbench-{pacing}" for pacing in PACINGS)]
+WAYS = {
+    "timer": ["--pacing", "timer"],
+    "coarse": ["--pacing", "coarse"],
+    "spin": ["--pacing", "spin"],
+    "awake": ["--pacing", "timer", "--idle-cores", "awake"],
+}
+TOOLS = ["wrk", "wrk2", "oha", "bare", *(f"otelbench-{way}" for way in WAYS)]
 MAX_CONNECTIONS = 32
 # It distrusts its own numbers; they are still what it says.
 OTELBENCH_INVALID = 4
@@ -45,14 +53,12 @@ OTELBENCH_INVALID = 4
 def main():
     args = arguments()
     paced = [tool for tool in args.tools if tool != "wrk"]  # wrk knows no rate.
-    full_speed = sorted({program_of(tool) for tool in args.tools} - {"wrk2"}) if args.max else []  # wrk2 needs one.
+    # wrk2 needs a rate, and so does the bare loop.
+    full_speed = sorted({program_of(tool) for tool in args.tools} - {"wrk2", "bare"}) if args.max else []
     wanted = {program_of(tool) for tool in paced + full_speed}
     if missing := [tool for tool in HOW_TO_GET if tool in wanted and not shutil.which(tool)]:
         fail("\n".join(f"{tool} is not on PATH: {HOW_TO_GET[tool]}; or leave it out of --tools" for tool in missing))
     programs = build() | {tool: shutil.which(tool) for tool in wanted & HOW_TO_GET.keys()}
-    if "otelbench" in wanted and quiet(programs["otelbench"], "load", "--help").returncode != 0:
-        print("skipping otelbench: it has no `load` yet", file=sys.stderr)
-        wanted.discard("otelbench")
     tables = {
         f"{args.rate} requests/s, {args.connections} connections": (paced, args.rate, args.connections),
         f"full speed, {MAX_CONNECTIONS} connections": (full_speed, None, MAX_CONNECTIONS),
@@ -61,7 +67,6 @@ def main():
         (table, tool, rate, connections)
         for table, (tools, rate, connections) in tables.items()
         for tool in tools
-        if program_of(tool) in wanted
     ]
     if not turns:
         fail("nothing to play: wrk needs --max, all others run at --rate")
@@ -79,7 +84,7 @@ def main():
     document = {
         "options": {name: value for name, value in vars(args).items() if name != "out"},
         "machine": machine(),
-        "versions": {tool: version(programs[tool]) for tool in sorted(wanted)},
+        "versions": {tool: version(programs[tool]) for tool in sorted(wanted - {"bare"})},
         "plays": plays,
     }
     pathlib.Path(args.out).write_text(json.dumps(document, indent=1) + "\n")
@@ -119,12 +124,14 @@ def quiet(*command):
 
 
 def build():
-    """Builds judge and otelbench; where they are, by name."""
+    """Builds what is ours; where it is, by name."""
     command = ["cargo", "build", "--release", "--locked", "--bin", "otelbench", "--example", "judge"]
+    command += ["--example", "bare_loop"]
     command += ["--message-format", "json-render-diagnostics"]
     built = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     artifacts = map(json.loads, built.stdout.splitlines())
-    return {a["target"]["name"]: a["executable"] for a in artifacts if a.get("executable")}
+    executables = {a["target"]["name"]: a["executable"] for a in artifacts if a.get("executable")}
+    return executables | {"bare": executables["bare_loop"]}
 
 
 @contextlib.contextmanager
@@ -139,8 +146,8 @@ def judge(program):
 
 def play(programs, tool, url, rate, seconds, connections):
     """Plays one generator; what it, the system and the judge say of it."""
-    name, _, pacing = tool.partition("-")
-    command = COMMANDS[name](f"{url}/order", rate, seconds, connections, pacing)
+    name, _, way = tool.partition("-")
+    command = COMMANDS[name](f"{url}/order", rate, seconds, connections, way)
     with tempfile.TemporaryDirectory() as work, open(f"{work}/out", "w+") as out, open(f"{work}/err", "w+") as err:
         pathlib.Path(work, "order.lua").write_text(SCRIPT)
         urllib.request.urlopen(f"{url}/reset", data=b"").close()
@@ -161,30 +168,38 @@ def play(programs, tool, url, rate, seconds, connections):
     own = REPORTS[name](said)
     if abs(own["completed"] - judged["count"]) > connections:
         print(f"warning: {tool} completed {own['completed']} requests, {judged['count']} arrived", file=sys.stderr)
+    process_cpu_us = (usage.ru_utime + usage.ru_stime) * 1e6
+    generator_cpu_us = own["generator_cpu_us"] if tool == "otelbench-awake" else process_cpu_us
     return {
         "command": [name, *command],
         "exit": child.returncode,
-        "generator_cpu_us_per_request": (usage.ru_utime + usage.ru_stime) * 1e6 / judged["count"],
+        "generator_cpu_us_per_request": generator_cpu_us / judged["count"],
+        "process_cpu_us_per_request": process_cpu_us / judged["count"],
         "judge": judged,
         "own": own,
     }
 
 
-def wrk_command(url, rate, seconds, connections, _pacing):
+def wrk_command(url, rate, seconds, connections, _way):
     pace = [f"-R{rate}"] if rate else []
     return ["-t1", f"-c{connections}", f"-d{seconds}s", *pace, "--latency", "-s", "order.lua", url]
 
 
-def oha_command(url, rate, seconds, connections, _pacing):
+def oha_command(url, rate, seconds, connections, _way):
     pace = ["-q", str(rate), "--latency-correction"] if rate else []
     request = ["-m", "POST", "-T", TYPE, "-d", BODY, url]
     return ["--no-tui", "--output-format", "json", "-z", f"{seconds}s", "-c", str(connections), *pace, *request]
 
 
-def otelbench_command(url, rate, seconds, connections, pacing):
+def bare_command(url, rate, seconds, connections, _way):
+    addr = urllib.parse.urlsplit(url).netloc
+    return [addr, "--rps", str(rate), "--seconds", str(seconds), "--connections", str(connections)]
+
+
+def otelbench_command(url, rate, seconds, connections, way):
     load = ["load", url, "--rps", str(rate or "max"), "--duration", f"{seconds}s", "--connections", str(connections)]
     request = ["--method", "POST", "--header", f"content-type: {TYPE}", "--body", BODY]
-    return [*load, *(["--pacing", pacing] if pacing else []), *request, "--format", "json"]
+    return [*load, *WAYS.get(way, []), *request, "--format", "json"]
 
 
 def wrk_report(said):
@@ -207,11 +222,24 @@ def oha_report(said):
 
 def otelbench_report(said):
     report = json.loads(said)
-    return {"completed": report["load"]["completed"], **{k: report[k] for k in ("response_us", "lateness_us", "rate")}}
+    kept = ("response_us", "lateness_us", "rate", "generator_cpu_us")
+    return {"completed": report["load"]["completed"], **{key: report[key] for key in kept}}
 
 
-COMMANDS = {"wrk": wrk_command, "wrk2": wrk_command, "oha": oha_command, "otelbench": otelbench_command}
-REPORTS = {"wrk": wrk_report, "wrk2": wrk_report, "oha": oha_report, "otelbench": otelbench_report}
+COMMANDS = {
+    "wrk": wrk_command,
+    "wrk2": wrk_command,
+    "oha": oha_command,
+    "bare": bare_command,
+    "otelbench": otelbench_command,
+}
+REPORTS = {
+    "wrk": wrk_report,
+    "wrk2": wrk_report,
+    "oha": oha_report,
+    "bare": otelbench_report,
+    "otelbench": otelbench_report,
+}
 
 
 def version(program):
@@ -235,14 +263,15 @@ def print_table(title, rate, plays):
         "requests/s": lambda p: p["judge"]["per_second"],
         "generator CPU, µs/req": lambda p: p["generator_cpu_us_per_request"],
         "server CPU, µs/req": lambda p: p["judge"]["cpu_us_per_request"],
-        "lateness p50, µs": lambda p: p["judge"]["lateness_us"]["p50"],
-        "lateness p99, µs": lambda p: p["judge"]["lateness_us"]["p99"],
+        "arrivals late p50, µs": lambda p: p["judge"]["lateness_us"]["p50"],
+        "arrivals late p99, µs": lambda p: p["judge"]["lateness_us"]["p99"],
         "gaps under 20 µs, %": lambda p: p["judge"]["gaps_below"]["20_us"] * 100,
+        "own lateness p99, µs": lambda p: p["own"].get("lateness_us", {}).get("p99"),
         "own response p50, µs": lambda p: p["own"]["response_us"]["p50"],
         "own response p99, µs": lambda p: p["own"]["response_us"]["p99"],
     }
     if rate is None:
-        columns = {name: of for name, of in columns.items() if not name.startswith(("lateness", "gaps"))}
+        columns = {name: of for name, of in columns.items() if "late" not in name and "gaps" not in name}
     by_tool = collections.defaultdict(list)
     for played in plays:
         by_tool[played["tool"]].append(played)
@@ -255,6 +284,8 @@ def print_table(title, rate, plays):
 
 
 def cell(values):
+    if None in values:
+        return "–"
     of_rounds = statistics.median(values), min(values), max(values)
     median, least, most = (f"{value:.0f}" if value >= 100 else f"{value:.1f}" for value in of_rounds)
     return f"{median} ({least}–{most})"
