@@ -12,9 +12,13 @@ use std::sync::MutexGuard;
 use common::{RPS, alone, otelbench, ran, stderr, stdout};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use otelbench::generator::{Played, Verdict};
+use otelbench::generator::{Played, THREAD, Verdict};
+use procfs::process::Process;
 
 const BODY: &str = r#"{"user":"ada","items":["tea"],"quantity":2,"amount":9.5}"#;
+
+/// Bytes that wait in a pipe. Source: pipe(7).
+const PIPE_HOLDS: usize = 65_536;
 
 /// The order service with a Prometheus recorder; it is killed when dropped.
 struct Service {
@@ -102,6 +106,29 @@ fn sigint_prints_the_partial_report() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let played = played(&text);
     assert!(played.load.completed > 20 && played.load.scheduled < 200 * 600, "{:?}", played.load);
+}
+
+/// The first signal has it print its report, for which there is no room; the second ends it all the same.
+#[test]
+fn a_second_signal_quits_at_once() {
+    let service = Service::start();
+    let (unread, mut full) = std::io::pipe().unwrap();
+    full.write_all(&vec![b' '; PIPE_HOLDS]).unwrap();
+    let mut child = service.load("/order", "--rps 200 --duration 10m").stdout(full).spawn().unwrap();
+    common::until(|| service.orders() > 20);
+    let pid = child.id().cast_signed();
+    let is_sending = || {
+        let tasks = Process::new(pid).unwrap().tasks().unwrap();
+        tasks.flatten().any(|task| task.stat().is_ok_and(|stat| stat.comm.starts_with(THREAD)))
+    };
+    assert!(is_sending());
+    kill(Pid::from_raw(pid), Signal::SIGINT).unwrap();
+    common::until(|| !is_sending());
+    assert!(child.try_wait().unwrap().is_none(), "it has ended, so the second signal shows nothing");
+    kill(Pid::from_raw(pid), Signal::SIGINT).unwrap();
+    common::until(|| child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    drop(unread);
 }
 
 #[test]

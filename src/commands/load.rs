@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::{Failure, enough_descriptors, put, put_json, signalled, signals};
+use super::{Failure, enough_descriptors, enough_ports, put, put_json, signalled, signals};
 use crate::arrivals::Arrivals;
 use crate::generator::{self, Client, Constant, Generator, Load, Pacing, Played, Quantiles, Target, Verdict};
 use crate::placement::{self, IdleCores, KeptAwake, Pinning, Placement};
@@ -53,6 +53,7 @@ pub struct Assignment {
 pub fn run(assignment: &Assignment) -> Result<(), Failure> {
     let addr = resolve(&assignment.url)?;
     enough_descriptors(assignment.connections, assignment.connections)?;
+    enough_ports(assignment.connections)?;
     let failed = |error: std::io::Error| Failure::Invalid(format!("cannot put load on {addr}: {error}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(failed)?;
     let cores = placement::allowed_cores();

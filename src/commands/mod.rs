@@ -8,6 +8,7 @@ pub mod run;
 pub mod serve;
 pub mod sink;
 
+use std::fs;
 use std::io::{self, IsTerminal, Write};
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -22,6 +23,11 @@ use crate::scenario::Format;
 
 /// Descriptors that a process needs beside its connections: pipes, timers, runtimes, exporters.
 const OWN_DESCRIPTORS: u64 = 64;
+
+/// Where the kernel says which local ports it gives to connections.
+const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+/// The widest range: all but those that need privileges.
+const MOST_PORTS: usize = 65_535 - 1_024 + 1;
 
 /// Why a command did not end well; each way has its exit code.
 #[derive(Debug, Error)]
@@ -113,6 +119,30 @@ fn enough_descriptors(connections: usize, descriptors: usize) -> Result<(), Fail
     )))
 }
 
+/// Refuses more connections to one address than this machine has local ports for, before anything is opened.
+fn enough_ports(connections: usize) -> Result<(), Failure> {
+    // Where the range cannot be read, opening the connections will tell.
+    let Ok(range) = fs::read_to_string(PORT_RANGE) else { return Ok(()) };
+    ports_within(&range, connections)
+}
+
+fn ports_within(range: &str, connections: usize) -> Result<(), Failure> {
+    let bounds: Vec<usize> = range.split_whitespace().filter_map(|bound| bound.parse().ok()).collect();
+    let [first, last] = bounds[..] else { return Ok(()) };
+    let ports = (last + 1).saturating_sub(first);
+    if connections <= ports {
+        return Ok(());
+    }
+    let advice = if connections <= MOST_PORTS {
+        "widen it with `sysctl -w net.ipv4.ip_local_port_range='1024 65535'`".to_owned()
+    } else {
+        format!("it can be widened to {MOST_PORTS} ports, and no further")
+    };
+    Err(Failure::Usage(format!(
+        "--connections {connections}: this machine has {ports} local ports for one address ({first} to {last}); {advice}"
+    )))
+}
+
 /// Prints a document on stdout.
 fn print(document: &Document, format: Format) -> Result<(), Failure> {
     let text = match format {
@@ -142,4 +172,21 @@ fn put_json(value: &impl Serialize) -> Result<(), Failure> {
 /// Whether stdout takes colour: a terminal, and <https://no-color.org> not set.
 fn colour() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_connections_than_local_ports_are_refused_with_what_to_do_about_it() {
+        let refused = |range, connections| ports_within(range, connections).unwrap_err().to_string();
+        assert!(ports_within("32768\t60999\n", 28_232).is_ok());
+        let message = refused("32768\t60999\n", 28_233);
+        assert!(message.contains("--connections 28233") && message.contains("28232 local ports"), "{message}");
+        assert!(message.contains("sysctl -w net.ipv4.ip_local_port_range='1024 65535'"), "{message}");
+        assert!(refused("1024 65535", 64_513).contains("no further"));
+        // A file of another form is no reason to refuse anything.
+        assert!(ports_within("", 100_000).is_ok());
+    }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{Failure, Signal, enough_descriptors, print, signalled, signals};
+use super::{Failure, Signal, enough_descriptors, enough_ports, print, signalled, signals};
 use crate::generator::Verdict;
 use crate::machine::{Machine, Tool};
 use crate::placement::KeptAwake;
@@ -36,6 +36,7 @@ pub fn run(file: Option<&Path>, flags: Settings) -> Result<(), Failure> {
     let (out, seed) = (settings.out.clone(), settings.seed);
     let scenario = Scenario::resolve(settings).map_err(|e| usage(&e))?;
     enough_descriptors(scenario.connections, descriptors(&scenario))?;
+    enough_ports(scenario.connections)?;
     let started = SystemTime::now();
     let plan =
         Plan::new(&scenario.arm_names(), scenario.rounds, scenario.slices, seed.unwrap_or_else(|| clock_seed(started)));

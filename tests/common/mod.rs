@@ -94,7 +94,7 @@ impl Running {
 }
 
 /// Waits until `holds`.
-pub fn until(holds: impl Fn() -> bool) {
+pub fn until(mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
         assert!(started.elapsed() < PATIENCE, "it did not happen within {PATIENCE:?}");
