@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use serde::de::DeserializeOwned;
 
 use crate::arrivals::Arrivals;
+use crate::commands::Failure;
 use crate::commands::load::Assignment;
 use crate::generator::Pacing;
 use crate::placement::{IdleCores, Pinning};
@@ -226,6 +227,12 @@ pub struct LoadArgs {
     /// Arrival process, as `run --help` lists them
     #[arg(long, value_name = "PROCESS", default_value = "constant")]
     arrivals: Arrivals,
+    /// Speak HTTP/2 without TLS, with prior knowledge (h2c)
+    #[arg(long)]
+    http2: bool,
+    /// Requests that each HTTP/2 connection carries at a time [default: 1]
+    #[arg(long, value_name = "N")]
+    streams: Option<NonZeroUsize>,
     /// How the generator waits for the next arrival; coarse clumps to 1 ms
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = named::<Pacing>(&["auto", "timer", "spin", "coarse"]))]
     pacing: Pacing,
@@ -260,7 +267,8 @@ Examples:
   otelbench load http://127.0.0.1:3000/healthz --rps 5000 --duration 30s
   otelbench load http://127.0.0.1:3000/order --rps 2000 --arrivals poisson \\
     --body '{\"user\":\"ada\",\"items\":[\"tea\"],\"quantity\":2,\"amount\":9.5}'
-  otelbench load http://127.0.0.1:3000/healthz --rps max --connections 32 --format json";
+  otelbench load http://127.0.0.1:3000/healthz --rps max --connections 32 --format json
+  otelbench load http://127.0.0.1:3000/healthz --http2 --connections 2 --streams 50";
 
 /// A rate, or as fast as possible.
 #[derive(Clone, Copy, Debug)]
@@ -288,15 +296,26 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 
 impl LoadArgs {
     /// What the flags ask for.
-    pub fn into_assignment(self) -> Assignment {
+    ///
+    /// # Errors
+    /// A usage error where the flags contradict each other.
+    pub fn into_assignment(self) -> Result<Assignment, Failure> {
         let Transport::Tcp = self.transport;
-        Assignment {
+        let streams = match (self.http2, self.streams) {
+            (false, Some(n)) => {
+                let why = "an HTTP/1.1 connection carries one request at a time; add --http2, or raise --connections";
+                return Err(Failure::Usage(format!("--streams {n}: {why}")));
+            }
+            (http2, streams) => http2.then(|| streams.map_or(1, NonZeroUsize::get)),
+        };
+        Ok(Assignment {
             url: self.url,
             rate: self.rps.0,
             duration: self.duration,
             connections: self.connections.get(),
             shards: self.shards.map(NonZeroUsize::get),
             idle_cores: self.idle_cores,
+            streams,
             arrivals: self.arrivals,
             pacing: self.pacing,
             method: self.method.unwrap_or(if self.body.is_empty() { Method::GET } else { Method::POST }),
@@ -305,7 +324,7 @@ impl LoadArgs {
             timeout: self.timeout,
             seed: self.seed,
             format: self.format,
-        }
+        })
     }
 }
 

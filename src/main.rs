@@ -27,7 +27,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             let (file, flags) = args.into_parts();
             commands::run::run(file.as_deref(), flags)
         }
-        Command::Load(args) => commands::load::run(&args.into_assignment()),
+        Command::Load(args) => commands::load::run(&args.into_assignment()?),
         Command::Report(args) => commands::report::run(&args.result, args.format),
         Command::Serve(args) => {
             let endpoint = args.endpoint.as_ref().map(Endpoint::as_str);

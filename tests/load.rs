@@ -5,7 +5,7 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::MutexGuard;
 
@@ -74,6 +74,8 @@ fn every_request_that_completed_was_counted_by_the_service() {
         (format!("--rps {RPS} --duration 500ms"), Some(u64::from(RPS) / 2)),
         (format!("--rps {RPS} --duration 500ms --arrivals poisson --seed 4"), None),
         ("--rps max --duration 300ms --connections 4".to_owned(), None),
+        (format!("--rps {RPS} --duration 500ms --http2 --connections 2 --streams 8"), Some(u64::from(RPS) / 2)),
+        ("--rps max --duration 300ms --http2 --connections 1 --streams 4".to_owned(), None),
     ] {
         let before = service.orders();
         let output = service.load("/order", &options).output().unwrap();
@@ -150,6 +152,8 @@ fn what_cannot_be_loaded_is_refused() {
         ("load http://127.0.0.1:1/ --header nonsense", "name: value"),
         ("load http://127.0.0.1:1/ --header host:x", "host is set from the target"),
         ("load http://127.0.0.1:1/ --duration 0s", "longer than zero"),
+        ("load http://127.0.0.1:1/ --streams 4", "add --http2, or raise --connections"),
+        ("load http://127.0.0.1:1/ --http2 --streams 0", "--streams"),
     ] {
         let output = ran(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments}: {}", stderr(&output));
@@ -160,10 +164,30 @@ fn what_cannot_be_loaded_is_refused() {
     assert!(stderr(&refused).contains("127.0.0.1:9") && stderr(&refused).contains("refused"), "{}", stderr(&refused));
 }
 
+/// Whether the program speaks HTTP/2 at all is seen by what a server of HTTP/1.1 makes of it.
+#[test]
+fn a_server_without_http2_is_named_at_the_start() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut heard = [0; 24];
+        stream.read_exact(&mut heard).unwrap();
+        stream.write_all(b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-length: 0\r\n\r\n").unwrap();
+        heard
+    });
+    let refused = ran(&format!("load http://{addr}/ --http2 --streams 10"));
+    assert_eq!(refused.status.code(), Some(4));
+    assert!(stderr(&refused).contains("does not speak HTTP/2 without TLS (h2c)"), "{}", stderr(&refused));
+    assert_eq!(&server.join().unwrap(), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+}
+
 #[test]
 fn more_connections_than_open_files_are_refused_before_the_start() {
-    let load = format!("ulimit -n 64; exec {} load http://127.0.0.1:9/ --connections 1000", common::PROGRAM);
-    let output = Command::new("sh").args(["-c", &load]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    assert!(stderr(&output).contains("ulimit -n 1064"), "{}", stderr(&output));
+    for options in ["--connections 1000", "--connections 1000 --http2 --streams 100"] {
+        let load = format!("ulimit -n 64; exec {} load http://127.0.0.1:9/ {options}", common::PROGRAM);
+        let output = Command::new("sh").args(["-c", &load]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains("ulimit -n 1064"), "{}", stderr(&output));
+    }
 }

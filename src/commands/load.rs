@@ -28,6 +28,8 @@ pub struct Assignment {
     pub shards: Option<usize>,
     /// What cores do that have no work.
     pub idle_cores: IdleCores,
+    /// HTTP/2 with so many requests at a time on each connection; `None` for HTTP/1.1.
+    pub streams: Option<usize>,
     /// Arrival process.
     pub arrivals: Arrivals,
     /// How to wait for the next arrival.
@@ -63,11 +65,10 @@ pub fn run(assignment: &Assignment) -> Result<(), Failure> {
     let placement = Placement::of(Pinning::None, assignment.idle_cores, &cores, shards, 1);
     let _awake = KeptAwake::on(&placement.awake).map_err(failed)?;
     let target = Target {
-        addr,
         requests: Arc::new(Constant(request(assignment))),
         connections: assignment.connections,
         shards,
-        client: Client::Raw,
+        client: assignment.streams.map_or(Client::Raw(addr), |streams| Client::Http2 { addr, streams }),
         pacing: assignment.pacing,
         may_spin: placement.spare,
         cores: placement.generator,

@@ -17,7 +17,6 @@ mod wire;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -75,16 +74,14 @@ impl Requests for Constant {
 /// What the generator drives, and how.
 #[derive(Clone)]
 pub struct Target {
-    /// Address of an HTTP/1.1 server.
-    pub addr: SocketAddr,
+    /// What carries the requests, and to whom.
+    pub client: Client,
     /// What to send.
     pub requests: Arc<dyn Requests>,
     /// Keep-alive connections.
     pub connections: usize,
     /// Threads that share them and the schedule; never more than there are connections.
     pub shards: usize,
-    /// The client that carries them.
-    pub client: Client,
     /// How to wait for the next arrival.
     pub pacing: Pacing,
     /// Whether a shard may spend the last moments before an arrival looking at the clock, which nobody else's core pays for.
@@ -98,9 +95,16 @@ pub struct Target {
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Target")
-            .field("addr", &self.addr)
+            .field("client", &self.client)
             .field("connections", &self.connections)
             .finish_non_exhaustive()
+    }
+}
+
+impl Target {
+    /// Exchanges under way at a time, over all connections.
+    fn slots(&self) -> usize {
+        self.connections * self.client.streams()
     }
 }
 
@@ -132,7 +136,7 @@ pub fn shards(peak: Option<Rate>, cores: usize) -> usize {
 #[derive(Debug)]
 pub struct Generator {
     shards: Vec<mpsc::UnboundedSender<Job>>,
-    connections: usize,
+    slots: usize,
     cut: Arc<AtomicBool>,
 }
 
@@ -152,14 +156,14 @@ impl Generator {
     /// When a thread, its runtime or a connection cannot be made.
     pub async fn start(target: Target) -> io::Result<Self> {
         let cut = Arc::new(AtomicBool::new(false));
-        let connections = target.connections;
-        let of = target.shards.clamp(1, connections.max(1));
+        let slots = target.slots();
+        let of = target.shards.clamp(1, target.connections.max(1));
         let mut shards = Vec::with_capacity(of);
         for number in 0..of {
             let share = Share { number, of };
             shards.push(shard::start(target.clone(), share, Arc::clone(&cut)).await?);
         }
-        Ok(Self { shards, connections, cut })
+        Ok(Self { shards, slots, cut })
     }
 
     /// Plays one stretch of load and reports on it, when the last answer is in or its time is out.
@@ -197,7 +201,7 @@ impl Generator {
         });
         let parts: Vec<Part> = try_join_all(parts).await?;
         let stolen = meter::steal()?.saturating_sub(stolen_before);
-        Ok(tally::conclude(asked, &parts, self.connections, stolen))
+        Ok(tally::conclude(asked, &parts, self.slots, stolen))
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, LocalSet};
 
 use super::pacing::Pacer;
 use super::tally::{Company, Tally};
-use super::wire::Connection;
+use super::wire::{Connection, Wire};
 use super::{Demand, THREAD, Target};
 use crate::arrivals::Schedule;
 use crate::meter;
@@ -96,7 +96,8 @@ async fn serve(
     mut inbox: mpsc::UnboundedReceiver<Job>,
     ready: oneshot::Sender<io::Result<()>>,
 ) {
-    let mut vessels: Vec<Vessel> = (0..target.connections).map(|slot| Vessel::new(slot, &target)).collect();
+    let wire = Wire::new(target.client, target.connections);
+    let mut vessels: Vec<Vessel> = (0..target.slots()).map(|slot| Vessel::new(slot, &target, &wire)).collect();
     for vessel in &mut vessels {
         if let Err(error) = vessel.connection.open().await {
             return drop(ready.send(Err(error)));
@@ -109,9 +110,9 @@ async fn serve(
     if ready.send(Ok(())).is_err() {
         return;
     }
-    let flights = std::iter::repeat_with(|| None).take(target.connections).collect();
+    let flights = std::iter::repeat_with(|| None).take(target.slots()).collect();
     let state = State { idle: vessels, flights, ..State::default() };
-    let shard = Rc::new(Shard { target, part, cut, state: RefCell::new(state), settled: Notify::new() });
+    let shard = Rc::new(Shard { target, wire, part, cut, state: RefCell::new(state), settled: Notify::new() });
     let reaper = tokio::task::spawn_local(reap(Rc::clone(&shard)));
     while let Some(job) = inbox.recv().await {
         drop(job.reply.send(play(&shard, &mut pacer, &job.demand, job.start).await));
@@ -122,6 +123,7 @@ async fn serve(
 /// What the tasks of one thread share.
 struct Shard {
     target: Target,
+    wire: Wire,
     part: Share,
     /// Set when the stretch is to be cut short.
     cut: Arc<AtomicBool>,
@@ -132,9 +134,9 @@ struct Shard {
 
 #[derive(Default)]
 struct State {
-    /// Connections without a request.
+    /// Connections, or streams of one, without a request.
     idle: Vec<Vessel>,
-    /// What each connection carries, by its slot.
+    /// What each of them carries, by its slot.
     flights: Vec<Option<Flight>>,
     in_flight: usize,
     /// Number of the next flight.
@@ -185,9 +187,8 @@ struct Arrival {
 }
 
 impl Vessel {
-    fn new(slot: usize, target: &Target) -> Self {
-        let connection = Connection::new(target.client, target.addr);
-        Self { slot, connection, request: target.requests.template() }
+    fn new(slot: usize, target: &Target, wire: &Wire) -> Self {
+        Self { slot, connection: wire.connection(slot), request: target.requests.template() }
     }
 }
 
@@ -276,10 +277,10 @@ fn abandon(shard: &Shard) -> Tally {
     state.again = None;
     let mut tally = std::mem::take(&mut state.tally);
     tally.left(state.waiting.drain(..).count() as u64, state.in_flight as u64);
-    for slot in 0..shard.target.connections {
+    for slot in 0..shard.target.slots() {
         if let Some(flight) = state.land(slot) {
             flight.task.abort();
-            state.idle.push(Vessel::new(slot, &shard.target));
+            state.idle.push(Vessel::new(slot, &shard.target, &shard.wire));
         }
     }
     tally
@@ -375,7 +376,7 @@ async fn reap(shard: Rc<Shard>) {
             let Some(flight) = state.land(deadline.slot) else { continue };
             flight.task.abort();
             state.tally.timed_out(flight.intended);
-            let vessel = Vessel::new(deadline.slot, &shard.target);
+            let vessel = Vessel::new(deadline.slot, &shard.target, &shard.wire);
             match state.next() {
                 Some(arrival) => launch(&shard, &mut state, vessel, arrival, now),
                 None => state.idle.push(vessel),

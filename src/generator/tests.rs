@@ -1,5 +1,6 @@
 //! The generator against servers that misbehave in known ways. Only what holds on a machine of any speed is asserted.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::thread;
@@ -12,6 +13,8 @@ use tokio::task::LocalSet;
 use super::shard::BACKLOG;
 use super::*;
 use crate::arrivals::Schedule;
+
+mod http2;
 
 const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nbody";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -83,11 +86,10 @@ async fn converse(mut stream: TcpStream, next: impl Fn(&[u8]) -> Deed) -> io::Re
 
 fn target(addr: SocketAddr, connections: usize, timeout_ms: u64) -> Target {
     Target {
-        addr,
         requests: Arc::new(Constant(REQUEST.to_vec())),
         connections,
         shards: 1,
-        client: Client::Raw,
+        client: Client::Raw(addr),
         pacing: Pacing::Timer,
         may_spin: false,
         cores: Vec::new(),
@@ -210,7 +212,7 @@ async fn a_known_delay_is_never_reported_shorter() {
 
 #[tokio::test]
 async fn failures_are_counted_by_class_alike_by_both_clients_and_kept_out_of_the_latencies() {
-    for client in [Client::Raw, Client::Hyper] {
+    for client in [Client::Raw, Client::Hyper] as [fn(SocketAddr) -> Client; 2] {
         let addr = serve(|n| match n % 5 {
             0 => Deed::Status500,
             1 => Deed::Close,
@@ -219,6 +221,7 @@ async fn failures_are_counted_by_class_alike_by_both_clients_and_kept_out_of_the
             _ => Deed::Answer,
         });
         // Room for every silent one, and time enough that a busy machine makes no other late.
+        let client = client(addr);
         let target = Target { client, ..target(addr, 32, 3_000) };
         let played = Generator::start(target).await.unwrap().play(load(250.0, 400)).await.unwrap();
         let counts = &played.load;

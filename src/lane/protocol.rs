@@ -78,11 +78,10 @@ impl GeneratorSetup {
     /// The target that this setup drives at `addr`.
     pub fn target(self, addr: SocketAddr) -> Target {
         Target {
-            addr,
             requests: Arc::new(Workload::new(self.nonce).requests()),
             connections: self.connections,
             shards: self.shards,
-            client: Client::Raw,
+            client: Client::Raw(addr),
             pacing: self.pacing,
             may_spin: self.may_spin,
             cores: self.cores,

@@ -73,11 +73,10 @@ fn converse(mut stream: TcpStream, next: impl Fn() -> Deed, dead: &AtomicBool) -
 /// How the generator drives it in tests, unless they say otherwise.
 pub fn target(addr: SocketAddr, connections: usize) -> Target {
     Target {
-        addr,
         requests: Arc::new(Constant(REQUEST.to_vec())),
         connections,
         shards: 1,
-        client: Client::Raw,
+        client: Client::Raw(addr),
         pacing: Pacing::Timer,
         may_spin: false,
         cores: Vec::new(),

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_util::io::InspectWriter;
 
-use super::{Answer, Failure, io_class};
+use super::{Answer, Failure, io_class, parsed};
 
 /// A connection of this client.
 pub(in crate::generator) struct Connection {
@@ -58,7 +58,7 @@ impl Connection {
     }
 
     async fn attempt(&mut self, request: &[u8]) -> Result<Answer, Failure> {
-        let request = parsed(request).ok_or("bad_request")?;
+        let request = parsed(request).ok_or("bad_request")?.map(Full::new);
         if self.live.as_ref().is_none_or(|live| live.sender.is_closed()) {
             self.open().await.map_err(|error| io_class(&error))?;
         }
@@ -68,18 +68,6 @@ impl Connection {
         let completed = Instant::now();
         Ok(Answer { status, written: live.written.get().unwrap_or(completed), completed })
     }
-}
-
-/// A whole HTTP/1.1 request in hyper's terms; `None` when it is none.
-fn parsed(request: &[u8]) -> Option<Request<Full<Bytes>>> {
-    let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut head = httparse::Request::new(&mut headers);
-    let httparse::Status::Complete(length) = head.parse(request).ok()? else { return None };
-    let mut built = Request::builder().method(head.method?).uri(head.path?);
-    for header in head.headers.iter() {
-        built = built.header(header.name, header.value);
-    }
-    built.body(Full::new(Bytes::copy_from_slice(&request[length..]))).ok()
 }
 
 async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> hyper::Result<StatusCode> {

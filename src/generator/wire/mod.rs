@@ -1,28 +1,71 @@
-//! One keep-alive HTTP/1.1 connection: two clients behind one seam.
+//! What carries one exchange: clients behind one seam.
 //!
 //! [`raw`] writes prepared bytes and reads just what it needs of the answer; it is the one that measures. [`hyper`] is the
-//! well-known client, kept as a cross-check: both must count the same outcomes against the same server.
+//! well-known client, kept as a cross-check: both must count the same outcomes against the same server. [`http2`] has many
+//! exchanges share a connection.
 
+mod http2;
 mod hyper;
 mod raw;
 
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Instant;
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::{Request, StatusCode};
 use nix::errno::Errno;
-use serde::{Deserialize, Serialize};
 
-/// The client that carries requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// What carries the requests, and to whom.
+#[derive(Clone, Copy, Debug)]
 pub enum Client {
-    /// Prepared bytes on a socket.
-    #[default]
-    Raw,
+    /// HTTP/1.1: prepared bytes on a socket.
+    Raw(SocketAddr),
     /// hyper's HTTP/1.1.
-    Hyper,
+    Hyper(SocketAddr),
+    /// hyper's HTTP/2, without TLS and with prior knowledge (h2c).
+    Http2 {
+        /// Where the server listens.
+        addr: SocketAddr,
+        /// Requests that each connection carries at a time; the server may allow fewer, and the others then wait.
+        streams: usize,
+    },
+}
+
+impl Client {
+    /// Exchanges that one connection carries at a time.
+    pub(super) fn streams(&self) -> usize {
+        match self {
+            Self::Raw(_) | Self::Hyper(_) => 1,
+            Self::Http2 { streams, .. } => *streams,
+        }
+    }
+}
+
+/// Makes the connection of every slot of a thread. Where slots share connections, it holds those.
+pub(super) struct Wire {
+    client: Client,
+    shared: Vec<Rc<http2::Shared>>,
+}
+
+impl Wire {
+    pub(super) fn new(client: Client, connections: usize) -> Self {
+        let shared = match &client {
+            Client::Http2 { addr, .. } => (0..connections).map(|_| Rc::new(http2::Shared::new(*addr))).collect(),
+            Client::Raw(_) | Client::Hyper(_) => Vec::new(),
+        };
+        Self { client, shared }
+    }
+
+    /// A connection for `slot` that opens with its first exchange.
+    pub(super) fn connection(&self, slot: usize) -> Connection {
+        match &self.client {
+            Client::Raw(addr) => Connection::Raw(raw::Connection::new(*addr)),
+            Client::Hyper(addr) => Connection::Hyper(hyper::Connection::new(*addr)),
+            Client::Http2 { .. } => Connection::Http2(http2::Stream::on(&self.shared[slot % self.shared.len()])),
+        }
+    }
 }
 
 /// A whole answer.
@@ -43,32 +86,39 @@ pub(super) type Failure = &'static str;
 pub(super) enum Connection {
     Raw(raw::Connection),
     Hyper(hyper::Connection),
+    Http2(http2::Stream),
 }
 
 impl Connection {
-    /// A connection to `addr` that opens with its first exchange.
-    pub(super) fn new(client: Client, addr: SocketAddr) -> Self {
-        match client {
-            Client::Raw => Self::Raw(raw::Connection::new(addr)),
-            Client::Hyper => Self::Hyper(hyper::Connection::new(addr)),
-        }
-    }
-
     /// Connects now.
     pub(super) async fn open(&mut self) -> io::Result<()> {
         match self {
             Self::Raw(connection) => connection.open().await,
             Self::Hyper(connection) => connection.open().await,
+            Self::Http2(stream) => stream.open().await,
         }
     }
 
-    /// Sends a whole HTTP/1.1 request and reads the answer to its last byte.
+    /// Sends a whole request, given as HTTP/1.1 has it, and reads the answer to its last byte.
     pub(super) async fn exchange(&mut self, request: &[u8]) -> Result<Answer, Failure> {
         match self {
             Self::Raw(connection) => connection.exchange(request).await,
             Self::Hyper(connection) => connection.exchange(request).await,
+            Self::Http2(stream) => stream.exchange(request).await,
         }
     }
+}
+
+/// A whole HTTP/1.1 request in the terms of the `http` crate; `None` when it is none.
+fn parsed(request: &[u8]) -> Option<Request<Bytes>> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut head = httparse::Request::new(&mut headers);
+    let httparse::Status::Complete(length) = head.parse(request).ok()? else { return None };
+    let mut built = Request::builder().method(head.method?).uri(head.path?);
+    for header in head.headers.iter() {
+        built = built.header(header.name, header.value);
+    }
+    built.body(Bytes::copy_from_slice(&request[length..])).ok()
 }
 
 /// The class that a system error is counted under.
