@@ -7,6 +7,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use otelbench::arrivals::{Arrivals, Schedule};
 use otelbench::generator::Requests;
 use otelbench::meter::Meter;
+use otelbench::scenario::{Scenario, Settings};
 use otelbench::units::Rate;
 use otelbench::workload::Workload;
 
@@ -32,15 +33,26 @@ fn schedules(c: &mut Criterion) {
 }
 
 fn requests(c: &mut Criterion) {
-    let requests = Workload::new(1).requests();
-    let mut bytes = requests.template();
-    let mut seq = 0;
-    c.bench_function("request", |b| {
-        b.iter(|| {
-            seq += 1;
-            requests.number(black_box(seq), &mut bytes);
+    let mut group = c.benchmark_group("request");
+    for (name, settings) in [
+        ("as usual", ""),
+        ("zipf", "users = 100000\nuser_ids = \"zipf:1.1\""),
+        ("a share refused", "error_share = 0.01"),
+        ("a mix", "mix = [{ endpoint = \"order\", weight = 9, items = 3 }, { endpoint = \"healthz\" }]"),
+        ("50 items", "mix = [{ endpoint = \"order\", items = 50 }]"),
+    ] {
+        let settings: Settings = toml::from_str(settings).expect("it is written as it should be");
+        let scenario = Scenario::resolve(settings).expect("nothing in it is a contradiction");
+        let workload = Workload::new(1, 1, &scenario.payload);
+        let (mut bytes, mut seq) = (Vec::new(), 0);
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                seq += 1;
+                workload.write(black_box(seq), &mut bytes)
+            });
         });
-    });
+    }
+    group.finish();
 }
 
 fn meter(c: &mut Criterion) {

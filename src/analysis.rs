@@ -64,13 +64,13 @@ pub struct ArmSummary {
     pub mode: String,
     /// What it is for.
     pub role: Role,
-    /// Requests completed.
+    /// Requests answered as asked: completed, and refused where that was right.
     pub requests: u64,
-    /// CPU time of service and telemetry per completed request.
+    /// CPU time of service and telemetry per such request.
     pub cpu_us_per_request: CpuPerRequest,
     /// From the intended send time to the last byte.
     pub response_us: ResponseUs,
-    /// Allocations per completed request; null where they are not counted.
+    /// Allocations per such request; null where they are not counted.
     pub allocations_per_request: Option<f64>,
     /// Resident memory at the end of the round.
     pub rss_bytes: Option<f64>,
@@ -85,7 +85,7 @@ pub struct ArmSummary {
     pub reasons: BTreeMap<Metric, String>,
 }
 
-/// CPU time per completed request.
+/// CPU time per request that was answered as asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CpuPerRequest {
@@ -297,7 +297,10 @@ impl RoundValues {
 
 /// One arm in one round: its slices put together.
 struct RoundOfArm {
+    /// With a success, and thus a response time.
     completed: u64,
+    /// As asked; what costs are divided by.
+    answered: u64,
     request_us: f64,
     exporter_us: f64,
     allocations: Result<(f64, f64), String>,
@@ -309,6 +312,7 @@ impl RoundOfArm {
     fn of(slices: &[&SliceRecord], slice_us: f64) -> Self {
         let mut whole = Self {
             completed: 0,
+            answered: 0,
             request_us: 0.0,
             exporter_us: 0.0,
             allocations: Ok((0.0, 0.0)),
@@ -318,6 +322,7 @@ impl RoundOfArm {
         for slice in slices {
             let spent = &slice.spent;
             whole.completed += slice.played.load.completed;
+            whole.answered += slice.played.answered();
             whole.request_us += spent.cpu_us.request;
             // Work done once per interval is charged for the share of the interval that the slice lasted.
             let due =
@@ -345,10 +350,10 @@ impl RoundOfArm {
     }
 
     fn value(&self, metric: Metric) -> Result<f64, String> {
-        if self.completed == 0 {
-            return Err("no request was completed".into());
+        if self.answered == 0 {
+            return Err("no request was answered as asked".into());
         }
-        let per_request = |total: f64| total / self.completed as f64;
+        let per_request = |total: f64| total / self.answered as f64;
         match metric {
             Metric::Cpu => Ok(per_request(self.request_us + self.exporter_us)),
             Metric::CpuRequest => Ok(per_request(self.request_us)),
@@ -367,6 +372,9 @@ impl RoundOfArm {
     }
 
     fn response_us(&self, quantile: f64) -> Result<f64, String> {
+        if self.completed == 0 {
+            return Err("no request was completed".into());
+        }
         let histogram = self.response.as_ref().ok_or("the stored histogram cannot be read")?;
         Ok(histogram.value_at_quantile(quantile) as f64 / 1e3)
     }
@@ -410,7 +418,7 @@ fn summarise(arm: &Arm, records: &Records, values: &RoundValues, valid: &[u32]) 
         name: arm.name.clone(),
         mode: arm.mode.name.clone(),
         role: arm.role,
-        requests: slices().filter(|slice| valid.contains(&slice.round)).map(|s| s.played.load.completed).sum(),
+        requests: slices().filter(|slice| valid.contains(&slice.round)).map(|s| s.played.answered()).sum(),
         cpu_us_per_request,
         response_us,
         allocations_per_request,

@@ -18,6 +18,7 @@ use crate::generator::Pacing;
 use crate::placement::{IdleCores, Pinning};
 use crate::scenario::{Endpoint, Format, Isolation, ModeName, ModeNames, Settings, Transport, parse_positive_duration};
 use crate::units::{Rate, RateError, parse_duration};
+use crate::workload::{Share, UserIds};
 
 /// What telemetry costs a Rust service, with an interval on every number and proof that the telemetry arrived.
 #[derive(Debug, Parser)]
@@ -102,6 +103,15 @@ pub struct RunArgs {
     /// sine:depth=DEPTH,period=TIME [default: constant]
     #[arg(long, value_name = "PROCESS")]
     arrivals: Option<Arrivals>,
+    /// Distinct users that order [default: 1000]
+    #[arg(long, value_name = "N")]
+    users: Option<NonZeroU32>,
+    /// Whose each order is: in-turn, uniform or zipf:EXPONENT [default: in-turn]
+    #[arg(long, value_name = "HOW")]
+    user_ids: Option<UserIds>,
+    /// Share of the orders that the service must refuse after all the work, such as 0.01 [default: 0]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    error_share: Option<Share>,
     /// How the generator waits for the next arrival; coarse clumps to 1 ms [default: auto]
     #[arg(long, value_name = "HOW", value_parser = named::<Pacing>(&["auto", "timer", "spin", "coarse"]))]
     pacing: Option<Pacing>,
@@ -151,13 +161,21 @@ Examples:
   otelbench run --rps 10000 --mode full
   otelbench run --mode full --isolation process --arrivals poisson
   otelbench run --mode full --arrivals bursts:x4,every=1s,lasts=100ms
+  otelbench run --mode full --users 100000 --user-ids zipf:1.1 --error-share 0.01
   otelbench run --mode none --rounds 20          an A/A run: what does no difference look like here?
   otelbench run --mode full --endpoint http://localhost:4317 --format json > full.json
 
 A scenario file holds the same options as keys:
   rps = 2000
   mode = [\"metrics\", \"full\"]
-  payment_delay = \"50ms\"";
+  payment_delay = \"50ms\"
+and, in a file alone, a mix of requests by weight:
+  [[mix]]
+  endpoint = \"order\"
+  weight = 9
+  items = 3
+  [[mix]]
+  endpoint = \"healthz\"";
 
 impl RunArgs {
     /// The scenario file, and what the flags say.
@@ -174,6 +192,11 @@ impl RunArgs {
             warmup: self.warmup,
             seed: self.seed,
             arrivals: self.arrivals,
+            users: self.users,
+            user_ids: self.user_ids,
+            error_share: self.error_share,
+            // Tables are for a file.
+            mix: None,
             pacing: self.pacing,
             pinning: self.pinning,
             idle_cores: self.idle_cores,
@@ -402,7 +425,8 @@ mod tests {
     #[test]
     fn every_option_of_run_reaches_the_settings() {
         let line = "otelbench run s.toml --rps 5 --mode metrics,full --baseline bare --no-placebo --rounds 3 --slices 4 \
-                    --slice 2s --warmup 1s --seed 9 --arrivals poisson --pacing spin --pinning none --idle-cores awake --shards 2 --transport tcp --isolation process \
+                    --slice 2s --warmup 1s --seed 9 --arrivals poisson --users 9 --user-ids uniform --error-share 0.5 \
+                    --pacing spin --pinning none --idle-cores awake --shards 2 --transport tcp --isolation process \
                     --connections 7 --timeout 3s --payment-delay 50ms --service-threads 2 --endpoint http://h:1 --out o.json \
                     --format json --quiet";
         let Ok(Cli { command: Command::Run(args) }) = Cli::try_parse_from(line.split_whitespace()) else {
@@ -422,6 +446,10 @@ mod tests {
             warmup: Some(_),
             seed: Some(9),
             arrivals: Some(Arrivals::Poisson),
+            users: Some(_),
+            user_ids: Some(UserIds::Uniform),
+            error_share: Some(_),
+            mix: None,
             pacing: Some(Pacing::Spin),
             pinning: Some(Pinning::None),
             idle_cores: Some(IdleCores::Awake),

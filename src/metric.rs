@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Metric {
-    /// CPU time of the service and its telemetry per completed request, in microseconds.
+    /// CPU time of the service and its telemetry per request answered as asked, in microseconds.
     #[serde(rename = "cpu_us_per_request")]
     Cpu,
     /// Of this, on the threads that answer requests.
@@ -27,10 +27,10 @@ pub enum Metric {
     /// 99.9th percentile of the response time; withheld below 20 000 requests per round.
     #[serde(rename = "response_us_p999")]
     ResponseP999,
-    /// Allocations per completed request.
+    /// Allocations per request answered as asked.
     #[serde(rename = "allocations_per_request")]
     Allocations,
-    /// Bytes allocated per completed request.
+    /// Bytes allocated per request answered as asked.
     #[serde(rename = "allocated_bytes_per_request")]
     AllocatedBytes,
     /// Resident memory of the lane at the end of the round, in bytes.

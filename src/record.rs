@@ -116,7 +116,8 @@ pub struct LaneRecord {
     pub arm: String,
     /// Orders answered, warm-up included.
     pub orders_completed: u64,
-    /// Orders sent of which the answer is not known, so that the service may or may not have counted them.
+    /// Orders sent of which the answer is not known, so that the service may or may not have counted them; with those of
+    /// other requests where the mix has some.
     pub orders_uncertain: u64,
     /// What the service says of its telemetry.
     pub account: Account,

@@ -17,6 +17,7 @@ use crate::generator::{self, Pacing};
 use crate::mode::{self, Mode, UnknownMode};
 use crate::placement::{self, IdleCores, Pinning, Placement};
 use crate::units::{Rate, parse_duration};
+use crate::workload::{Mix, Payload, Share, UserIds};
 
 /// Name of the arm that repeats the baseline.
 pub const PLACEBO: &str = "placebo";
@@ -50,6 +51,16 @@ pub struct Settings {
     pub seed: Option<u64>,
     /// Arrival process.
     pub arrivals: Option<Arrivals>,
+    /// Distinct users.
+    pub users: Option<NonZeroU32>,
+    /// Whose each order is.
+    #[serde(alias = "user-ids")]
+    pub user_ids: Option<UserIds>,
+    /// Share of the orders that the service must refuse.
+    #[serde(alias = "error-share")]
+    pub error_share: Option<Share>,
+    /// Kinds of requests, with weights.
+    pub mix: Option<Mix>,
     /// How the generator waits for the next arrival.
     pub pacing: Option<Pacing>,
     /// Whether generator and service are kept on cores.
@@ -242,6 +253,11 @@ pub enum ScenarioError {
     /// There is nothing to compare.
     #[error("nothing to compare: the only mode is the baseline `{0}` and --no-placebo leaves its repeat out")]
     NothingToCompare(String),
+    /// There is no order that could be refused.
+    #[error(
+        "--error-share is the share of the orders to be refused, and the mix has none; add {{ endpoint = \"order\" }} to it, or leave --error-share out"
+    )]
+    NothingToRefuse,
 }
 
 impl Settings {
@@ -274,6 +290,10 @@ impl Settings {
             warmup: self.warmup.or(other.warmup),
             seed: self.seed.or(other.seed),
             arrivals: self.arrivals.or(other.arrivals),
+            users: self.users.or(other.users),
+            user_ids: self.user_ids.or(other.user_ids),
+            error_share: self.error_share.or(other.error_share),
+            mix: self.mix.or(other.mix),
             pacing: self.pacing.or(other.pacing),
             pinning: self.pinning.or(other.pinning),
             idle_cores: self.idle_cores.or(other.idle_cores),
@@ -318,6 +338,9 @@ pub struct Scenario {
     /// Arrival process, such as `constant` or `ramp:1000..20000`.
     #[cfg_attr(test, schemars(with = "String", regex(pattern = "^(constant|poisson|(ramp|steps|bursts|sine):.+)$")))]
     pub arrivals: Arrivals,
+    /// What the requests are made of.
+    #[serde(default)]
+    pub payload: Payload,
     /// How the generator waits for the next arrival.
     pub pacing: Pacing,
     /// What carries the requests.
@@ -409,6 +432,16 @@ impl Scenario {
         let shards =
             settings.shards.map_or_else(|| generator::shards(Some(arrivals.peak(rps)), cores.len()), NonZeroUsize::get);
         let shards = shards.min(connections);
+        let usual = Payload::default();
+        let payload = Payload {
+            users: settings.users.unwrap_or(usual.users),
+            user_ids: settings.user_ids.unwrap_or(usual.user_ids),
+            error_share: settings.error_share.unwrap_or(usual.error_share),
+            mix: settings.mix.unwrap_or(usual.mix),
+        };
+        if payload.error_share > Share::default() && !payload.mix.has_orders() {
+            return Err(ScenarioError::NothingToRefuse);
+        }
         Ok(Self {
             name: settings.name.unwrap_or_else(|| "run".into()),
             rps,
@@ -418,6 +451,7 @@ impl Scenario {
             slice: settings.slice.unwrap_or(Duration::from_secs(1)),
             warmup: settings.warmup.unwrap_or(Duration::from_millis(500)),
             arrivals,
+            payload,
             pacing: settings.pacing.unwrap_or_default().resolved(),
             transport: settings.transport.unwrap_or_default(),
             isolation: settings.isolation.unwrap_or_default(),

@@ -168,7 +168,7 @@ impl Life {
         // A status is an answer, whatever it says: the service has counted that order.
         let answered: u64 =
             counts.failed.iter().filter(|(class, _)| class.starts_with("status_")).map(|(_, n)| n).sum();
-        self.completed += counts.completed + answered;
+        self.completed += counts.completed + answered - played.mix.probes_answered;
         self.uncertain += counts.failures() - answered + counts.timed_out + counts.in_flight;
     }
 }
@@ -200,17 +200,18 @@ impl LiveLanes {
 impl Lanes for LiveLanes {
     async fn launch(&mut self, round: u32, arm: &Arm) -> Result<(), LaneError> {
         let scenario = &self.scenario;
+        // Every lane of a round is sent the same requests, but for their ids.
+        let seed = self.plan.slice_seed(round, 0);
         // Unlike any other lane's of this run, and of any other run but by chance.
-        let nonce = self.plan.slice_seed(round, 0).rotate_left(17) ^ name_hash(&arm.name);
+        let nonce = seed.rotate_left(17) ^ name_hash(&arm.name);
+        let workload = Workload::new(nonce, seed, &scenario.payload);
         let receiver = match &self.sink {
             None => None,
-            Some(sink) => {
-                Some(sink.listen(LOOPBACK, order_trees(Workload::new(nonce))).map_err(|error| LaneError {
-                    arm: arm.name.clone(),
-                    what: format!("has no sink to send to: {error}"),
-                    stderr: Vec::new(),
-                })?)
-            }
+            Some(sink) => Some(sink.listen(LOOPBACK, order_trees(workload)).map_err(|error| LaneError {
+                arm: arm.name.clone(),
+                what: format!("has no sink to send to: {error}"),
+                stderr: Vec::new(),
+            })?),
         };
         let endpoint = match &scenario.collector {
             Collector::Embedded => receiver.as_ref().map(Receiver::endpoint),
@@ -228,6 +229,8 @@ impl Lanes for LiveLanes {
         };
         let setup = GeneratorSetup {
             nonce,
+            seed,
+            payload: scenario.payload.clone(),
             connections: scenario.connections,
             shards: scenario.shards,
             pacing: scenario.pacing,

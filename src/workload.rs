@@ -1,97 +1,159 @@
-//! The orders that are sent, as a pure function of their sequence number.
+//! The requests that are sent, as a pure function of their sequence number.
 //!
 //! Order `n` of a lane has a trace id, a caller's span id and a user of its own that can be computed both ways, so the
-//! sink's view of a trace can be held against what was sent without remembering a million requests.
+//! sink's view of a trace can be held against what was sent without remembering a million requests. What the requests are
+//! made of, a [`Payload`], is drawn by number too: the same seed gives every lane the same requests but for their ids.
 
-use crate::generator::Requests;
+mod draw;
+mod payload;
+
+use crate::generator::{Kind, Requests};
 use crate::sink::Caller;
 
-/// Distinct users among the orders.
-const USERS: u64 = 1_000;
+use self::draw::{Deck, Users};
 
-/// The caller's side of one lane's orders.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub use self::payload::{Entry, Mix, Payload, Share, ShareError, UserIds, UserIdsError};
+
+/// Fewest digits of a user's name.
+const USER_DIGITS: u32 = 4;
+/// Distance of two items in a body: `"sku-00",`.
+const ITEM_STRIDE: usize = 9;
+
+/// The caller's side of one lane's requests: their bytes for the generator, their callers for the sink.
+#[derive(Clone, Debug)]
 pub struct Workload {
     /// Upper half of every trace id of this lane; tells its traces from any other's.
     nonce: u64,
+    /// Seeds what is drawn.
+    seed: u64,
+    deck: Deck,
+    users: Users,
+    user_digits: usize,
+    /// One for each entry of the mix.
+    templates: Vec<Template>,
 }
 
-impl Workload {
-    /// A workload whose trace ids begin with `nonce`, made non-zero.
-    pub fn new(nonce: u64) -> Self {
-        Self { nonce: nonce | 1 }
-    }
-
-    /// The trace id that order `seq` carries.
-    pub fn trace_id(self, seq: u64) -> u128 {
-        u128::from(self.nonce) << 64 | u128::from(mix(seq))
-    }
-
-    /// The id of the caller's span, the parent of the service's root span.
-    pub fn caller_span(self, seq: u64) -> u64 {
-        mix(seq ^ self.nonce) | 1
-    }
-
-    /// The user of order `seq`; in the body, and as baggage `user_id`.
-    pub fn user(self, seq: u64) -> String {
-        format!("user-{:04}", seq % USERS)
-    }
-
-    /// The requests that carry these orders.
-    pub fn requests(self) -> OrderRequests {
-        let body = r#"{"user":"user-0000","items":["sku-00"],"quantity":1,"amount":10.5}"#;
-        let template = format!(
-            "POST /order HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-             traceparent: 00-{:032x}-{:016x}-01\r\nbaggage: user_id=user-0000\r\ncontent-length: {}\r\n\r\n{body}",
-            0,
-            0,
-            body.len()
-        );
-        let after = |mark: &str| template.rfind(mark).map_or(0, |at| at + mark.len());
-        OrderRequests {
-            workload: self,
-            trace_id: after("traceparent: 00-"),
-            baggage_user: after("user_id=user-"),
-            user: after("\"user\":\"user-"),
-            item: after("sku-"),
-            quantity: after("\"quantity\":"),
-            amount: after("\"amount\":"),
-            template: template.into_bytes(),
-        }
-    }
-}
-
-/// Orders as HTTP requests: every field that differs has a fixed width, and is written in its place.
+/// A request in which the fields that differ are yet to be written.
 #[derive(Clone, Debug)]
-pub struct OrderRequests {
-    workload: Workload,
-    template: Vec<u8>,
-    /// Where the fields begin.
+struct Template {
+    bytes: Vec<u8>,
+    /// `None` where there is nothing to write.
+    order: Option<OrderFields>,
+}
+
+/// Where the fields of an order begin. Each has a fixed width, and is written in its place.
+#[derive(Clone, Copy, Debug)]
+struct OrderFields {
     trace_id: usize,
     baggage_user: usize,
     user: usize,
-    item: usize,
+    first_item: usize,
+    items: usize,
     quantity: usize,
     amount: usize,
 }
 
-impl Requests for OrderRequests {
-    fn template(&self) -> Vec<u8> {
-        self.template.clone()
+impl Workload {
+    /// The workload of one lane: `nonce`, made non-zero, begins its trace ids, and `seed` decides what is drawn.
+    pub fn new(nonce: u64, seed: u64, payload: &Payload) -> Self {
+        let user_digits = (payload.users.get() - 1).checked_ilog10().map_or(1, |log| log + 1).max(USER_DIGITS) as usize;
+        Self {
+            nonce: nonce | 1,
+            seed,
+            deck: Deck::of(payload),
+            users: Users::new(payload.users, payload.user_ids),
+            user_digits,
+            templates: payload.mix.entries().iter().map(|entry| Template::new(*entry, user_digits)).collect(),
+        }
     }
 
-    fn number(&self, seq: u64, request: &mut [u8]) {
-        let user = seq % USERS;
-        write_digits::<10>(&mut request[self.user..][..4], user);
-        write_digits::<10>(&mut request[self.baggage_user..][..4], user);
-        write_digits::<10>(&mut request[self.item..][..2], seq % 97);
-        write_digits::<10>(&mut request[self.quantity..][..1], 1 + seq % 5);
-        write_digits::<10>(&mut request[self.amount..][..2], 10 + seq % 90);
-        let trace_id = self.workload.trace_id(seq);
+    /// The trace id that order `seq` carries.
+    pub fn trace_id(&self, seq: u64) -> u128 {
+        u128::from(self.nonce) << 64 | u128::from(mixed(seq))
+    }
+
+    /// The id of the caller's span, the parent of the service's root span.
+    pub fn caller_span(&self, seq: u64) -> u64 {
+        mixed(seq ^ self.nonce) | 1
+    }
+
+    /// The user of order `seq`, in the body and as baggage `user_id`; `None` where request `seq` is no order.
+    pub fn user(&self, seq: u64) -> Option<String> {
+        let (template, _) = self.template(seq);
+        let user = self.users.draw(seq, self.user_seed());
+        template.order.map(|_| format!("user-{user:0width$}", width = self.user_digits))
+    }
+
+    /// The template of request `seq`, and whether the service must refuse it.
+    fn template(&self, seq: u64) -> (&Template, bool) {
+        let card = self.deck.draw(seq, self.seed);
+        (&self.templates[card / 2], card % 2 == 1)
+    }
+
+    /// Unlike the seed of the deck, so that users and kinds are independent.
+    fn user_seed(&self) -> u64 {
+        mixed(self.seed)
+    }
+}
+
+impl Template {
+    fn new(entry: Entry, user_digits: usize) -> Self {
+        let items = match entry {
+            Entry::Order { items, .. } => items as usize,
+            Entry::Healthz { .. } => {
+                return Self { bytes: b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n".to_vec(), order: None };
+            }
+        };
+        let user = "0".repeat(user_digits);
+        let list = vec![r#""sku-00""#; items].join(",");
+        let body = format!(r#"{{"user":"user-{user}","items":[{list}],"quantity":1,"amount":10.5}}"#);
+        let request = format!(
+            "POST /order HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             traceparent: 00-{:032x}-{:016x}-01\r\nbaggage: user_id=user-{user}\r\ncontent-length: {}\r\n\r\n{body}",
+            0,
+            0,
+            body.len()
+        );
+        let after = |mark: &str| request.find(mark).map_or(0, |at| at + mark.len());
+        let order = OrderFields {
+            trace_id: after("traceparent: 00-"),
+            baggage_user: after("user_id=user-"),
+            user: after("\"user\":\"user-"),
+            first_item: after("sku-"),
+            items,
+            quantity: after("\"quantity\":"),
+            amount: after("\"amount\":"),
+        };
+        Self { bytes: request.into_bytes(), order: Some(order) }
+    }
+}
+
+impl Requests for Workload {
+    fn write(&self, seq: u64, request: &mut Vec<u8>) -> Kind {
+        let (template, refused) = self.template(seq);
+        request.clear();
+        request.extend_from_slice(&template.bytes);
+        let Some(order) = template.order else { return Kind::Probe };
+        let user = self.users.draw(seq, self.user_seed());
+        write_digits::<10>(&mut request[order.user..][..self.user_digits], user);
+        write_digits::<10>(&mut request[order.baggage_user..][..self.user_digits], user);
+        for item in 0..order.items {
+            let number = (seq % 97 + item as u64) % 97;
+            write_digits::<10>(&mut request[order.first_item + item * ITEM_STRIDE..][..2], number);
+        }
+        write_digits::<10>(&mut request[order.quantity..][..1], 1 + seq % 5);
+        let trace_id = self.trace_id(seq);
         // The halves of the trace id, a dash, and the caller's span.
-        write_digits::<16>(&mut request[self.trace_id..][..16], (trace_id >> 64) as u64);
-        write_digits::<16>(&mut request[self.trace_id + 16..][..16], trace_id as u64);
-        write_digits::<16>(&mut request[self.trace_id + 33..][..16], self.workload.caller_span(seq));
+        write_digits::<16>(&mut request[order.trace_id..][..16], (trace_id >> 64) as u64);
+        write_digits::<16>(&mut request[order.trace_id + 16..][..16], trace_id as u64);
+        write_digits::<16>(&mut request[order.trace_id + 33..][..16], self.caller_span(seq));
+        if refused {
+            // An amount of nothing is what the payment refuses, after everything else is done.
+            request[order.amount..][..4].copy_from_slice(b"0.00");
+            return Kind::Faulty;
+        }
+        write_digits::<10>(&mut request[order.amount..][..2], 10 + seq % 90);
+        Kind::Work
     }
 }
 
@@ -108,21 +170,21 @@ impl Caller for Workload {
         if (trace_id >> 64) as u64 != self.nonce {
             return None;
         }
-        let seq = unmix(trace_id as u64);
-        (self.caller_span(seq) == parent_span).then(|| self.user(seq))
+        let seq = unmixed(trace_id as u64);
+        (self.caller_span(seq) == parent_span).then(|| self.user(seq))?
     }
 }
 
 /// `SplitMix64`'s finaliser (Steele, Lea and Flood 2014): a bijection, so that ids look random to a ratio sampler and can
 /// still be turned back into sequence numbers.
-fn mix(seq: u64) -> u64 {
+fn mixed(seq: u64) -> u64 {
     let mut z = seq.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
 
-fn unmix(mixed: u64) -> u64 {
+fn unmixed(mixed: u64) -> u64 {
     let mut z = mixed;
     z = (z ^ (z >> 31) ^ (z >> 62)).wrapping_mul(0x3196_42b2_d24d_8ec3);
     z = (z ^ (z >> 27) ^ (z >> 54)).wrapping_mul(0x96de_1b17_3f11_9089);
@@ -131,47 +193,4 @@ fn unmix(mixed: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn the_caller_of_a_trace_is_found_from_its_ids_alone(nonce: u64, seq: u64) {
-            let workload = Workload::new(nonce);
-            let user = workload.user_of(workload.trace_id(seq), workload.caller_span(seq));
-            prop_assert_eq!(user, Some(workload.user(seq)));
-        }
-
-        #[test]
-        fn a_foreign_trace_or_parent_has_no_caller(nonce: u64, seq: u64) {
-            let workload = Workload::new(nonce);
-            let id = workload.trace_id(seq);
-            prop_assert_eq!(workload.user_of(id ^ (1 << 100), workload.caller_span(seq)), None);
-            prop_assert_eq!(workload.user_of(id, workload.caller_span(seq) ^ 2), None);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_request_is_whole_and_carries_the_ids_of_its_number(nonce: u64, seqs in prop::collection::vec(any::<u64>(), 1..5)) {
-            let workload = Workload::new(nonce);
-            let requests = workload.requests();
-            let mut bytes = requests.template();
-            for seq in seqs {
-                requests.number(seq, &mut bytes);
-                let mut headers = [httparse::EMPTY_HEADER; 8];
-                let mut head = httparse::Request::new(&mut headers);
-                let length = head.parse(&bytes).unwrap().unwrap();
-                let header = |name| head.headers.iter().find(|h| h.name == name).map(|h| std::str::from_utf8(h.value).unwrap());
-                let traceparent = format!("00-{:032x}-{:016x}-01", workload.trace_id(seq), workload.caller_span(seq));
-                prop_assert_eq!(header("traceparent"), Some(traceparent.as_str()));
-                prop_assert_eq!(header("baggage").map(str::to_owned), Some(format!("user_id={}", workload.user(seq))));
-                prop_assert_eq!(header("content-length").map(str::parse), Some(Ok(bytes.len() - length)));
-                let body: serde_json::Value = serde_json::from_slice(&bytes[length..]).unwrap();
-                prop_assert_eq!(&body["user"], &serde_json::Value::from(workload.user(seq)));
-                prop_assert!(body["quantity"].as_u64().unwrap() >= 1 && body["amount"].as_f64().unwrap() > 0.0);
-            }
-        }
-    }
-}
+mod tests;

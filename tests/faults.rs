@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::alone;
 use common::server::{Deed, played, serve, target};
-use otelbench::generator::{Played, Requests, Target, Validity, Verdict, cause};
+use otelbench::generator::{Kind, Played, Requests, Target, Validity, Verdict, cause};
 use procfs::process::Process;
 use procfs::{CurrentSI, KernelStats};
 
@@ -30,12 +30,10 @@ const CLEAN: usize = 20;
 struct Slow;
 
 impl Requests for Slow {
-    fn template(&self) -> Vec<u8> {
-        b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".to_vec()
-    }
-
-    fn number(&self, _: u64, _: &mut [u8]) {
+    fn write(&self, _: u64, request: &mut Vec<u8>) -> Kind {
         thread::sleep(Duration::from_millis(8));
+        b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".as_slice().clone_into(request);
+        Kind::Work
     }
 }
 

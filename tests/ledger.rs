@@ -15,7 +15,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::Trac
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use otelbench::arrivals::Arrivals;
-use otelbench::generator::{Load, Pacing};
+use otelbench::generator::{Load, MixCounts, Pacing, Played};
 use otelbench::lane::host::{Lane, Whereabouts};
 use otelbench::lane::protocol::{GeneratorSetup, PROTOCOL, Start};
 use otelbench::mode::{self, Handlers, Metrics, Mode};
@@ -23,12 +23,13 @@ use otelbench::sink::{Received, Sink};
 use otelbench::telemetry::Account;
 use otelbench::trial::order_trees;
 use otelbench::units::Rate;
-use otelbench::workload::Workload;
+use otelbench::workload::{Payload, Workload};
 use tokio::net::TcpListener;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 const NONCE: u64 = 0x0ddb_a115;
+const SEED: u64 = 77;
 
 fn full() -> Mode {
     mode::named("full").unwrap()
@@ -36,8 +37,19 @@ fn full() -> Mode {
 
 /// Plays 100 orders on a lane in this mode; `through` may put something between the lane and the sink.
 async fn played(mode: Mode, through: impl AsyncFnOnce(String) -> String) -> (u64, Account, Received) {
+    let (played, account, received) = played_mix(mode, &Payload::default(), through).await;
+    (played.load.completed, account, received)
+}
+
+/// As [`played`], of requests made of `payload`.
+async fn played_mix(
+    mode: Mode,
+    payload: &Payload,
+    through: impl AsyncFnOnce(String) -> String,
+) -> (Played, Account, Received) {
     let sink = Sink::start().unwrap();
-    let receiver = sink.listen(SocketAddr::from(([127, 0, 0, 1], 0)), order_trees(Workload::new(NONCE))).unwrap();
+    let workload = Workload::new(NONCE, SEED, payload);
+    let receiver = sink.listen(SocketAddr::from(([127, 0, 0, 1], 0)), order_trees(workload)).unwrap();
     let start = Start {
         protocol: PROTOCOL,
         mode,
@@ -49,6 +61,8 @@ async fn played(mode: Mode, through: impl AsyncFnOnce(String) -> String) -> (u64
     };
     let setup = GeneratorSetup {
         nonce: NONCE,
+        seed: SEED,
+        payload: payload.clone(),
         connections: 4,
         shards: 1,
         pacing: Pacing::Timer,
@@ -66,7 +80,7 @@ async fn played(mode: Mode, through: impl AsyncFnOnce(String) -> String) -> (u64
     };
     let (played, _) = lane.play(load, Duration::from_mins(1)).await.unwrap();
     let account = lane.finish().await.unwrap();
-    (played.load.completed, account, receiver.received())
+    (played, account, receiver.received())
 }
 
 async fn straight(endpoint: String) -> String {
@@ -83,6 +97,37 @@ async fn telemetry_that_is_whole_closes_the_ledger_and_makes_right_trees() {
     assert_eq!(received.metrics.counters["orders.total"].to_string(), "100");
     assert_eq!(received.metrics.histogram_counts["order.latency_ms"], 100);
     assert_eq!(received.resource["service.name"], "order-service");
+}
+
+/// Of each 25 requests 19 are good orders, one is an order to be refused and five are health checks.
+const MIX: &str = r#"{"users": 100000, "user_ids": "zipf:1.1", "error_share": 0.05,
+    "mix": [{"endpoint": "order", "weight": 8, "items": 3}, {"endpoint": "healthz", "weight": 2}]}"#;
+
+#[tokio::test]
+async fn a_mix_with_orders_that_are_refused_closes_the_ledger_too() {
+    let payload: Payload = serde_json::from_str(MIX).unwrap();
+    let (played, account, received) = played_mix(full(), &payload, straight).await;
+    assert_eq!((played.load.completed, played.load.failed["status_4xx"], played.load.scheduled), (96, 4, 100));
+    assert_eq!(played.mix, MixCounts { refused_as_asked: 4, not_refused: 0, probes_answered: 20 });
+    assert!(!played.validity.causes.iter().any(|cause| cause.contains("failed")), "{:?}", played.validity);
+    // A refused order is an order with its whole tree, and a health check is none.
+    let spans = account.spans.unwrap();
+    assert_eq!((spans.ended, received.spans, spans.dropped), (240, 240, 0));
+    assert_eq!((received.trees.traces, received.trees.right), (80, 80), "{:?}", received.trees);
+    let counters = &received.metrics.counters;
+    assert_eq!((counters["orders.total"], counters["orders.errors"]), (80.0, 4.0));
+}
+
+#[tokio::test]
+async fn a_sink_that_expects_other_users_notices() {
+    let sink = Sink::start().unwrap();
+    let payload: Payload = serde_json::from_str(MIX).unwrap();
+    let other_seed = Workload::new(NONCE, SEED + 1, &payload);
+    let other = sink.listen(SocketAddr::from(([127, 0, 0, 1], 0)), order_trees(other_seed)).unwrap();
+    played_mix(full(), &payload, async |_| other.endpoint()).await;
+    let trees = other.received().trees;
+    // Health checks have no caller's span, and a user is another's unless both drew the same.
+    assert!(trees.traces == 80 && trees.foreign > 0 && trees.without_baggage > 0, "{trees:?}");
 }
 
 #[tokio::test]
@@ -173,6 +218,8 @@ async fn a_mode_that_cannot_be_put_in_place_says_why() {
     };
     let setup = GeneratorSetup {
         nonce: 1,
+        seed: 1,
+        payload: Payload::default(),
         connections: 1,
         shards: 1,
         pacing: Pacing::Timer,

@@ -91,6 +91,51 @@ fn every_mode_is_measured_with_the_generator_in_the_parent() {
 }
 
 #[test]
+fn a_mix_of_requests_is_measured_and_its_refusals_are_no_fault() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (folder.path().join("mix.toml"), folder.path().join("run.json"));
+    let mix = "users = 50\nuser_ids = \"zipf:1.1\"\n[[mix]]\nendpoint = \"order\"\nitems = 3\nweight = 4\n\
+               [[mix]]\nendpoint = \"healthz\"";
+    std::fs::write(&file, mix).unwrap();
+    let flags = "--mode metrics,full --rounds 2 --slices 1 --slice 500ms --warmup 200ms --seed 5 --error-share 0.05";
+    let output = otelbench(&format!("run --rps {RPS} {flags}")).arg(&file).arg("--out").arg(&out).output().unwrap();
+    assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+    assert!(stdout(&output).contains("50 users, zipf:1.1, 5 % of the orders refused as asked, 4 × order of 3 items"));
+    let document = document(&out);
+    let payload = &document.header.scenario.payload;
+    assert_eq!((payload.users.get(), payload.error_share.millionths()), (50, 50_000));
+    for slice in &document.records {
+        let (counts, mix) = (&slice.played.load, &slice.played.mix);
+        assert!(mix.refused_as_asked > 0 && mix.probes_answered > 0 && mix.not_refused == 0, "{mix:?}");
+        assert_eq!((counts.failures(), slice.played.answered()), (mix.refused_as_asked, counts.scheduled));
+    }
+    for round in 0..2 {
+        let mut sent = document.records.iter().filter(|slice| slice.round == round).map(|slice| slice.played.mix);
+        let first = sent.next().unwrap();
+        assert!(sent.all(|mix| mix == first), "the arms of a round were not sent the same");
+    }
+    for arm in &document.arms {
+        let lanes = || document.lanes.iter().filter(|lane| lane.arm == arm.name);
+        let orders: u64 = lanes().map(|lane| lane.orders_completed).sum();
+        assert_eq!(lanes().map(|lane| lane.orders_uncertain).sum::<u64>(), 0);
+        let slices = document.records.iter().filter(|slice| slice.arm == arm.name);
+        assert_eq!(arm.requests, slices.map(|slice| slice.played.load.scheduled).sum::<u64>());
+        assert!(arm.cpu_us_per_request.total.is_some() && arm.response_us.p50.is_some());
+        if let Some(metrics) = arm.telemetry.metrics {
+            assert_eq!(metrics.requests_counted, Some(orders));
+        }
+        if let Some(spans) = arm.telemetry.spans {
+            let trees = arm.telemetry.trees.as_ref().unwrap();
+            assert_eq!(
+                (spans.ended, spans.unaccounted, trees.right, trees.traces),
+                (3 * orders, Some(0), orders, orders)
+            );
+        }
+    }
+}
+
+#[test]
 fn a_rate_that_cannot_be_reached_is_invalid_and_gives_no_delta() {
     let _turn = alone();
     let folder = tempfile::tempdir().unwrap();

@@ -30,6 +30,34 @@ fn an_injected_cost_is_recovered_and_a_placebo_is_not_resolved() {
     assert!(placebo.mde_absolute.unwrap() > 0.0);
 }
 
+/// Half of the requests succeed and half are refused as asked: the service did the work of all.
+#[test]
+fn costs_are_per_request_answered_as_asked() {
+    let mut records = fixture::run(3, cost);
+    let before = analyse(&records);
+    for slice in &mut records.slices {
+        slice.played.load.scheduled += REQUESTS;
+        slice.played.load.failed.insert("status_4xx".into(), REQUESTS);
+        slice.played.mix.refused_as_asked = REQUESTS;
+    }
+    let after = analyse(&records);
+    for (with, without) in after.arms.iter().zip(&before.arms) {
+        assert_eq!(with.requests, 2 * without.requests);
+        let halved =
+            |with: Option<f64>, without: Option<f64>| (with.unwrap() * 2.0 / without.unwrap() - 1.0).abs() < 1e-12;
+        assert!(halved(with.cpu_us_per_request.total, without.cpu_us_per_request.total));
+        assert!(halved(with.allocations_per_request, without.allocations_per_request));
+        assert_eq!(with.response_us, without.response_us);
+    }
+    // Where none succeeds there is a cost and no response time.
+    for slice in &mut records.slices {
+        slice.played.load.completed = 0;
+    }
+    let refused = &analyse(&records).arms[0];
+    assert!(refused.cpu_us_per_request.total.is_some() && refused.response_us.p50.is_none());
+    assert_eq!(refused.reasons[&Metric::ResponseP50], "no request was completed");
+}
+
 #[test]
 fn swapping_baseline_and_treatment_negates_every_delta() {
     let records = fixture::run(8, cost);

@@ -24,6 +24,43 @@ pub struct LoadCounts {
     pub in_flight: u64,
 }
 
+/// What a request is to whoever counts the answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Work for the service, to be answered with a 2xx status.
+    Work,
+    /// Work that the service must refuse with a 4xx status.
+    Faulty,
+    /// No work, such as a health check; to be answered with a 2xx status.
+    Probe,
+}
+
+/// What a mix adds to the counts of a load; all zero where everything sent was work that should succeed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct MixCounts {
+    /// Of those that failed: faulty, and refused with a 4xx status, as it was asked for.
+    pub refused_as_asked: u64,
+    /// Of those that completed: faulty, and not refused.
+    pub not_refused: u64,
+    /// Answered, whatever the status: requests that were no work.
+    pub probes_answered: u64,
+}
+
+impl MixCounts {
+    /// Adds what another account holds.
+    pub fn add(&mut self, other: &Self) {
+        self.refused_as_asked += other.refused_as_asked;
+        self.not_refused += other.not_refused;
+        self.probes_answered += other.probes_answered;
+    }
+
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl LoadCounts {
     /// Arrivals that failed, over all classes.
     pub fn failures(&self) -> u64 {

@@ -29,7 +29,7 @@ use crate::arrivals::Arrivals;
 use crate::meter;
 use crate::units::Rate;
 
-pub use self::counts::LoadCounts;
+pub use self::counts::{Kind, LoadCounts, MixCounts};
 pub use self::pacing::Pacing;
 pub use self::tally::{Hdr, Played, Quantiles, RateAchieved, decode};
 pub use self::verdict::{Validity, Verdict, cause};
@@ -50,13 +50,10 @@ const LEAD: Duration = Duration::from_millis(2);
 /// thread that is always busy cannot turn to an arrival when it is due.
 const SHARD_RATE: f64 = 50_000.0;
 
-/// The requests to send: one template, turned into each request in place.
+/// The requests to send, as a pure function of their sequence number.
 pub trait Requests: Send + Sync {
-    /// A whole HTTP/1.1 request.
-    fn template(&self) -> Vec<u8>;
-
-    /// Turns what was made from the template into request number `seq`.
-    fn number(&self, seq: u64, request: &mut [u8]);
+    /// Makes `request` the whole HTTP/1.1 request number `seq`, whatever was in it before, and says of what kind it is.
+    fn write(&self, seq: u64, request: &mut Vec<u8>) -> Kind;
 }
 
 /// The same request every time.
@@ -64,11 +61,10 @@ pub trait Requests: Send + Sync {
 pub struct Constant(pub Vec<u8>);
 
 impl Requests for Constant {
-    fn template(&self) -> Vec<u8> {
-        self.0.clone()
+    fn write(&self, _: u64, request: &mut Vec<u8>) -> Kind {
+        request.clone_from(&self.0);
+        Kind::Work
     }
-
-    fn number(&self, _: u64, _: &mut [u8]) {}
 }
 
 /// What the generator drives, and how.

@@ -97,7 +97,7 @@ async fn serve(
     ready: oneshot::Sender<io::Result<()>>,
 ) {
     let wire = Wire::new(target.client, target.connections);
-    let mut vessels: Vec<Vessel> = (0..target.slots()).map(|slot| Vessel::new(slot, &target, &wire)).collect();
+    let mut vessels: Vec<Vessel> = (0..target.slots()).map(|slot| Vessel::new(slot, &wire)).collect();
     for vessel in &mut vessels {
         if let Err(error) = vessel.connection.open().await {
             return drop(ready.send(Err(error)));
@@ -187,8 +187,8 @@ struct Arrival {
 }
 
 impl Vessel {
-    fn new(slot: usize, target: &Target, wire: &Wire) -> Self {
-        Self { slot, connection: wire.connection(slot), request: target.requests.template() }
+    fn new(slot: usize, wire: &Wire) -> Self {
+        Self { slot, connection: wire.connection(slot), request: Vec::new() }
     }
 }
 
@@ -280,7 +280,7 @@ fn abandon(shard: &Shard) -> Tally {
     for slot in 0..shard.target.slots() {
         if let Some(flight) = state.land(slot) {
             flight.task.abort();
-            state.idle.push(Vessel::new(slot, &shard.target, &shard.wire));
+            state.idle.push(Vessel::new(slot, &shard.wire));
         }
     }
     tally
@@ -342,12 +342,12 @@ fn launch(shard: &Rc<Shard>, state: &mut State, vessel: Vessel, arrival: Arrival
 /// Sends one request and counts its outcome; then, while others wait, theirs.
 async fn exchange(shard: Rc<Shard>, mut vessel: Vessel, mut arrival: Arrival) {
     loop {
-        shard.target.requests.number(arrival.seq, &mut vessel.request);
+        let kind = shard.target.requests.write(arrival.seq, &mut vessel.request);
         let outcome = vessel.connection.exchange(&vessel.request).await;
         let mut state = shard.state.borrow_mut();
         let at_the_end = Company::of(state.in_flight, state.flights.len());
         let Some(flight) = state.land(vessel.slot) else { return };
-        state.tally.outcome(arrival.intended, [flight.company, at_the_end], outcome);
+        state.tally.outcome(arrival.intended, kind, [flight.company, at_the_end], outcome);
         if let Some(next) = state.next() {
             state.take_off(vessel.slot, next, flight.task, Instant::now() + shard.target.timeout);
             arrival = next;
@@ -376,7 +376,7 @@ async fn reap(shard: Rc<Shard>) {
             let Some(flight) = state.land(deadline.slot) else { continue };
             flight.task.abort();
             state.tally.timed_out(flight.intended);
-            let vessel = Vessel::new(deadline.slot, &shard.target, &shard.wire);
+            let vessel = Vessel::new(deadline.slot, &shard.wire);
             match state.next() {
                 Some(arrival) => launch(&shard, &mut state, vessel, arrival, now),
                 None => state.idle.push(vessel),

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 use serde::{Deserialize, Serialize};
 
-use super::counts::LoadCounts;
+use super::counts::{Kind, LoadCounts, MixCounts};
 use super::shard::Part;
 use super::verdict::{self, Evidence, Validity};
 use super::wire::{Answer, Failure};
@@ -27,7 +27,7 @@ pub struct RateAchieved {
     pub asked: Option<f64>,
     /// Arrivals due, over the time they were due in.
     pub offered: f64,
-    /// Completed, over the time until the last answer, and never less than the time arrivals were due in.
+    /// Answered as asked, over the time until the last answer, and never less than the time arrivals were due in.
     pub achieved: f64,
 }
 
@@ -88,6 +88,9 @@ pub struct Hdr {
 pub struct Played {
     /// Where every arrival went.
     pub load: LoadCounts,
+    /// What the mix adds to it; absent where everything sent was work that should succeed.
+    #[serde(default, skip_serializing_if = "MixCounts::is_empty")]
+    pub mix: MixCounts,
     /// Rates.
     pub rate: RateAchieved,
     /// How long after its intended time a completed request was written.
@@ -102,6 +105,13 @@ pub struct Played {
     pub generator_cpu_us: f64,
     /// Whether the generator did what was asked.
     pub validity: Validity,
+}
+
+impl Played {
+    /// Requests answered as asked: completed, and refused where that was right. What costs are divided by.
+    pub fn answered(&self) -> u64 {
+        self.load.completed + self.mix.refused_as_asked
+    }
 }
 
 /// How many requests were under way when another began or ended.
@@ -132,6 +142,7 @@ impl Company {
 #[derive(Debug)]
 pub(super) struct Tally {
     counts: LoadCounts,
+    mix: MixCounts,
     /// How late the generator turned to an arrival: its own fault alone, unlike a wait for a connection.
     wake: Histogram<u64>,
     lateness: Histogram<u64>,
@@ -148,6 +159,7 @@ impl Default for Tally {
     fn default() -> Self {
         Self {
             counts: LoadCounts::default(),
+            mix: MixCounts::default(),
             wake: histogram(),
             lateness: histogram(),
             response: histogram(),
@@ -184,7 +196,19 @@ impl Tally {
     }
 
     /// Counts the end of a request. `company` is what it had at its take-off and at its end.
-    pub(super) fn outcome(&mut self, intended: Instant, company: [Company; 2], outcome: Result<Answer, Failure>) {
+    pub(super) fn outcome(
+        &mut self,
+        intended: Instant,
+        kind: Kind,
+        company: [Company; 2],
+        outcome: Result<Answer, Failure>,
+    ) {
+        if let Ok(answer) = &outcome {
+            let (faulty, status) = (kind == Kind::Faulty, answer.status);
+            self.mix.refused_as_asked += u64::from(faulty && status.is_client_error());
+            self.mix.not_refused += u64::from(faulty && status.is_success());
+            self.mix.probes_answered += u64::from(kind == Kind::Probe);
+        }
         match outcome {
             Ok(answer) if answer.status.is_success() => {
                 let service = answer.completed.saturating_duration_since(answer.written);
@@ -223,6 +247,7 @@ impl Tally {
 
     fn add(&mut self, other: &Self) {
         self.counts.add(&other.counts);
+        self.mix.add(&other.mix);
         for (sum, part) in [
             (&mut self.wake, &other.wake),
             (&mut self.lateness, &other.lateness),
@@ -250,10 +275,11 @@ pub(super) fn conclude(asked: Option<f64>, parts: &[Part], connections: usize, s
     let rate = RateAchieved {
         asked,
         offered: tally.counts.scheduled as f64 / seconds,
-        achieved: tally.counts.completed as f64 / elapsed.as_secs_f64().max(seconds),
+        achieved: (tally.counts.completed + tally.mix.refused_as_asked) as f64 / elapsed.as_secs_f64().max(seconds),
     };
     let validity = verdict::judge(&Evidence {
         counts: &tally.counts,
+        mix: &tally.mix,
         wake: &tally.wake,
         lateness: &tally.lateness,
         service: &tally.service,
@@ -278,6 +304,7 @@ pub(super) fn conclude(asked: Option<f64>, parts: &[Part], connections: usize, s
             failure_ns: encode(&tally.failure),
         },
         load: tally.counts,
+        mix: tally.mix,
         generator_cpu_us: micros(parts.iter().map(|part| part.cpu).sum()),
         validity,
     }
@@ -304,7 +331,7 @@ pub(crate) fn answered(requests: u64, response: Duration) -> Played {
     let answer = Answer { status: http::StatusCode::OK, written: intended, completed: intended + response };
     for _ in 0..requests {
         tally.scheduled(Duration::ZERO);
-        tally.outcome(intended, [Company::Few; 2], Ok(answer));
+        tally.outcome(intended, Kind::Work, [Company::Few; 2], Ok(answer));
     }
     let second = Duration::from_secs(1);
     let part = Part {

@@ -25,6 +25,7 @@ enum Deed {
     Answer,
     AnswerAfter(Duration),
     Status500,
+    Refuse,
     Close,
     Garbage,
     Silence,
@@ -77,6 +78,9 @@ async fn converse(mut stream: TcpStream, next: impl Fn(&[u8]) -> Deed) -> io::Re
             Deed::Status500 => {
                 stream.write_all(b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n").await?;
             }
+            Deed::Refuse => {
+                stream.write_all(b"HTTP/1.1 422 Unprocessable Entity\r\ncontent-length: 0\r\n\r\n").await?;
+            }
             Deed::Close => return Ok(()),
             Deed::Garbage => stream.write_all(b"\x00\x01 this is no HTTP\r\n\r\n").await?,
             Deed::Silence => {}
@@ -116,14 +120,11 @@ async fn a_server_that_answers_completes_every_arrival() {
 struct Numbered;
 
 impl Requests for Numbered {
-    fn template(&self) -> Vec<u8> {
-        REQUEST.to_vec()
-    }
-
-    fn number(&self, seq: u64, request: &mut [u8]) {
-        let digits = format!("{seq:04}");
-        let at = request.len() - digits.len();
-        request[at..].copy_from_slice(digits.as_bytes());
+    fn write(&self, seq: u64, request: &mut Vec<u8>) -> Kind {
+        request.clear();
+        request.extend_from_slice(&REQUEST[..REQUEST.len() - 4]);
+        request.extend_from_slice(format!("{seq:04}").as_bytes());
+        Kind::Work
     }
 }
 
@@ -236,6 +237,49 @@ async fn failures_are_counted_by_class_alike_by_both_clients_and_kept_out_of_the
         assert_eq!((completed, failed), (counts.completed, counts.failures() + counts.timed_out));
         assert_eq!(played.validity.verdict, Verdict::Invalid);
     }
+}
+
+/// The same request every time, of which every tenth is called faulty and every tenth a probe.
+struct Mixed;
+
+impl Requests for Mixed {
+    fn write(&self, seq: u64, request: &mut Vec<u8>) -> Kind {
+        REQUEST.clone_into(request);
+        match seq % 10 {
+            3 => Kind::Faulty,
+            7 => Kind::Probe,
+            _ => Kind::Work,
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_right_when_it_is_the_one_asked_for() {
+    // One connection, so that the server's n-th request is the generator's.
+    let played = async |deed: fn(u64) -> Deed| {
+        let target = Target { requests: Arc::new(Mixed), ..target(serve(deed), 1, 5_000) };
+        Generator::start(target).await.unwrap().play(load(250.0, 400)).await.unwrap()
+    };
+    let mix = |refused_as_asked, not_refused| MixCounts { refused_as_asked, not_refused, probes_answered: 10 };
+    let blames = |played: &Played, what: &str| played.validity.causes.iter().any(|cause| cause.contains(what));
+
+    let right = played(|n| if n % 10 == 3 { Deed::Refuse } else { Deed::Answer }).await;
+    assert_eq!((right.load.completed, right.load.failed["status_4xx"], right.mix), (90, 10, mix(10, 0)));
+    assert_eq!(right.answered(), 100);
+    assert!(!blames(&right, "failed") && !blames(&right, "refused"), "{:?}", right.validity);
+    // Failures they are all the same, and no latency of theirs is among those of the answers.
+    assert_eq!(decode(&right.hdr.failure_ns).unwrap().len(), 10);
+    assert_eq!(right.rate.offered, 250.0);
+    assert!(right.rate.achieved > 0.9 * right.rate.offered, "{:?}", right.rate);
+
+    let others = played(|n| if n % 10 == 4 { Deed::Refuse } else { Deed::Answer }).await;
+    assert_eq!((others.mix, others.answered(), others.validity.verdict), (mix(0, 10), 90, Verdict::Invalid));
+    assert!(blames(&others, "10 requests failed") && blames(&others, "10 requests that had to be refused were not"));
+
+    // A fault of the server is no refusal.
+    let broken = played(|n| if n % 10 == 3 { Deed::Status500 } else { Deed::Answer }).await;
+    assert_eq!((broken.mix, broken.validity.verdict), (mix(0, 0), Verdict::Invalid));
+    assert!(blames(&broken, "10 requests failed (status_5xx 10)"), "{:?}", broken.validity);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::counts::LoadCounts;
+use super::counts::{LoadCounts, MixCounts};
 
 /// Share of arrivals that may be lost or fail before the stretch says nothing about the load asked for.
 const LOST_INVALID: f64 = 0.01;
@@ -31,6 +31,9 @@ const UNCROWDED_REQUESTS: u64 = 20;
 const SLOWED_DOWN_FROM_FASTEST: f64 = 4.0;
 /// A server whose longest answer took so many times as long as the median one stood still.
 const STOOD_STILL: f64 = 10.0;
+
+/// The class of failure that a refusal is counted under.
+const REFUSALS: &str = "status_4xx";
 
 /// What the causes begin with.
 pub mod cause {
@@ -108,6 +111,7 @@ impl Validity {
 /// What the verdict is founded on. Histograms are in nanoseconds.
 pub(super) struct Evidence<'a> {
     pub counts: &'a LoadCounts,
+    pub mix: &'a MixCounts,
     /// How late the generator turned to each arrival.
     pub wake: &'a Histogram<u64>,
     /// How late each completed request was written.
@@ -237,16 +241,26 @@ fn judge_answers(evidence: &Evidence<'_>, validity: &mut Validity) {
     }
     let mut failed: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (class, n) in &counts.failed {
-        failed.entry(blame(class)).or_default().push(format!("{class} {n}"));
+        // A refusal that was asked for is no failure of anyone.
+        let n = n - if class == REFUSALS { evidence.mix.refused_as_asked } else { 0 };
+        if n > 0 {
+            failed.entry(blame(class)).or_default().push(format!("{class} {n}"));
+        }
     }
+    let failures = counts.failures() - evidence.mix.refused_as_asked;
     // Whoever dies also breaks off what was under way.
     if let Some(broken_off) = failed.remove(cause::FAILING) {
         let name = if failed.contains_key(cause::DEAD) { cause::DEAD } else { cause::FAILING };
         failed.entry(name).or_default().extend(broken_off);
     }
     for (name, classes) in failed {
-        let what = format!("{} requests failed ({})", counts.failures(), classes.join(", "));
-        validity.find(grade(counts.failures(), counts), format!("{name}: {what}"));
+        let what = format!("{failures} requests failed ({})", classes.join(", "));
+        validity.find(grade(failures, counts), format!("{name}: {what}"));
+    }
+    let not_refused = evidence.mix.not_refused;
+    if not_refused > 0 {
+        let what = format!("{not_refused} requests that had to be refused were not");
+        validity.find(grade(not_refused, counts), format!("{}: {what}", cause::FAILING));
     }
 }
 
@@ -296,6 +310,7 @@ mod tests {
     #[derive(Default)]
     struct Stretch {
         counts: LoadCounts,
+        mix: MixCounts,
         wake: Vec<(u64, u64)>,
         lateness: Vec<(u64, u64)>,
         service: Vec<(u64, u64)>,
@@ -317,6 +332,7 @@ mod tests {
             assert!(self.counts.adds_up());
             judge(&Evidence {
                 counts: &self.counts,
+                mix: &self.mix,
                 wake: &histogram(&self.wake),
                 lateness: &histogram(&self.lateness),
                 service: &histogram(&self.service),
@@ -345,6 +361,7 @@ mod tests {
     #[test]
     fn a_clean_stretch_is_valid() {
         let stretch = Stretch {
+            mix: MixCounts::default(),
             counts: clean(),
             wake: vec![(0, 1_000)],
             lateness: vec![(0, 1_000)],
@@ -497,6 +514,25 @@ mod tests {
         assert_eq!(cut_short.judged(), Validity::default());
         let whole = Stretch { counts, ..Stretch::default() };
         assert_eq!(whole.judged().verdict, Verdict::Invalid);
+    }
+
+    #[test]
+    fn what_was_to_be_refused_is_no_fault_and_what_was_not_is_one() {
+        let refused = |refused: u64, as_asked: u64, not_refused: u64| Stretch {
+            mix: MixCounts { refused_as_asked: as_asked, not_refused, probes_answered: 0 },
+            ..failed(&[("status_4xx", refused)])
+        };
+        assert_eq!(refused(900, 900, 0).judged(), Validity::default());
+        for (stretch, verdict, says) in [
+            (refused(55, 50, 0), Verdict::Degraded, "5 requests failed (status_4xx 5)"),
+            (refused(100, 50, 0), Verdict::Invalid, "50 requests failed"),
+            (refused(45, 45, 5), Verdict::Degraded, "5 requests that had to be refused were not"),
+            (refused(0, 0, 50), Verdict::Invalid, "50 requests that had to be refused were not"),
+        ] {
+            let validity = stretch.judged();
+            assert_eq!((validity.verdict, validity.causes.len()), (verdict, 1), "{validity:?}");
+            assert!(validity.names(cause::FAILING) && validity.causes[0].contains(says), "{validity:?} lacks {says}");
+        }
     }
 
     #[test]

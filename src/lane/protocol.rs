@@ -10,10 +10,10 @@ use crate::generator::{Client, Load, Pacing, Played, Target};
 use crate::mode::Mode;
 use crate::record::Spent;
 use crate::telemetry::Account;
-use crate::workload::Workload;
+use crate::workload::{Payload, Workload};
 
 /// Version of this protocol; parent and lane of different versions refuse each other.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// The hidden subcommand that makes a process a lane.
 pub const SUBCOMMAND: &str = "lane";
@@ -59,6 +59,10 @@ pub struct Start {
 pub struct GeneratorSetup {
     /// Marks this lane's trace ids.
     pub nonce: u64,
+    /// Seeds what is drawn for each request.
+    pub seed: u64,
+    /// What the requests are made of.
+    pub payload: Payload,
     /// Keep-alive connections.
     pub connections: usize,
     /// Threads that share them.
@@ -78,7 +82,7 @@ impl GeneratorSetup {
     /// The target that this setup drives at `addr`.
     pub fn target(self, addr: SocketAddr) -> Target {
         Target {
-            requests: Arc::new(Workload::new(self.nonce).requests()),
+            requests: Arc::new(Workload::new(self.nonce, self.seed, &self.payload)),
             connections: self.connections,
             shards: self.shards,
             client: Client::Raw(addr),

@@ -45,6 +45,19 @@ fn a_troubled_run_in_a_terminal() {
 }
 
 #[test]
+fn what_is_not_usual_about_the_requests_is_said() {
+    let mut records = run();
+    assert!(!shown(run()).contains("users"));
+    records.header.scenario.payload = serde_json::from_str(
+        r#"{"users": 100000, "user_ids": "zipf:1.1", "error_share": 0.015,
+            "mix": [{"endpoint": "order", "weight": 9, "items": 3}, {"endpoint": "healthz", "weight": 1}]}"#,
+    )
+    .unwrap();
+    let line = "100 000 users, zipf:1.1, 1.5 % of the orders refused as asked, 9 × order of 3 items, 1 × healthz";
+    assert!(shown(records).contains(line));
+}
+
+#[test]
 fn a_clean_run_on_a_page() {
     insta::assert_snapshot!(markdown(&View::of(&Document::of(run()))));
 }

@@ -7,6 +7,7 @@ use crate::result::Document;
 use crate::scenario::{Collector, Isolation, Role, Scenario};
 use crate::stats::Interval;
 use crate::units::grouped;
+use crate::workload::{Entry, Payload, Share};
 
 /// What a report says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +90,7 @@ fn setting(document: &Document) -> Vec<String> {
         Collector::Endpoint(url) => url.clone(),
         Collector::Environment => "collector named by OTEL_EXPORTER_OTLP_*".to_owned(),
     };
-    vec![
+    let mut lines = vec![
         place.join(", "),
         format!(
             "{} rounds of {} × {} per arm, {} arrivals, seed {}",
@@ -106,7 +107,22 @@ fn setting(document: &Document) -> Vec<String> {
             on_cores(&scenario.placement.service),
             on_cores(&scenario.placement.generator),
         ),
-    ]
+    ];
+    lines.extend((scenario.payload != Payload::default()).then(|| sent(&scenario.payload)));
+    lines
+}
+
+/// What was sent, where that is not the usual.
+fn sent(payload: &Payload) -> String {
+    let mut parts = vec![format!("{}, {}", count(payload.users.get().into(), "user"), payload.user_ids)];
+    if payload.error_share > Share::default() {
+        parts.push(format!("{} % of the orders refused as asked", f64::from(payload.error_share.millionths()) / 1e4));
+    }
+    parts.extend(payload.mix.entries().iter().map(|entry| match entry {
+        Entry::Order { weight, items } => format!("{weight} × order of {}", count((*items).into(), "item")),
+        Entry::Healthz { weight } => format!("{weight} × healthz"),
+    }));
+    parts.join(", ")
 }
 
 fn on_cores(cores: &[usize]) -> String {
