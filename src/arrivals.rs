@@ -152,6 +152,14 @@ impl Arrivals {
         }
     }
 
+    /// Whether a rate asked for beside this process is ignored.
+    pub fn bring_their_own_rates(&self) -> bool {
+        match self {
+            Self::Ramp { .. } | Self::Steps(_) => true,
+            Self::Constant | Self::Poisson | Self::Bursts { .. } | Self::Sine { .. } => false,
+        }
+    }
+
     /// The mean rate over a stretch of `duration` for which `rate` was asked; the expected one where chance plays.
     pub fn mean(&self, rate: Rate, duration: Duration) -> Rate {
         let end_ns = nanos(duration);

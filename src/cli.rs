@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::arrivals::Arrivals;
 use crate::commands::Failure;
-use crate::commands::load::Assignment;
+use crate::commands::load::{Assignment, Pace};
 use crate::generator::Pacing;
 use crate::placement::{IdleCores, Pinning};
 use crate::scenario::{Endpoint, Format, Isolation, ModeName, ModeNames, Settings, Transport, parse_positive_duration};
@@ -235,9 +235,9 @@ pub struct ReportArgs {
 pub struct LoadArgs {
     /// The target, such as <http://127.0.0.1:3000/healthz>
     url: Uri,
-    /// Requests per second, or max: as fast as the connections allow
-    #[arg(long, value_name = "N|max", default_value = "1000", allow_negative_numbers = true, value_parser = rate_or_max)]
-    rps: RateOrMax,
+    /// Requests per second, or max: as fast as the connections allow; ramp and steps bring their own [default: 1000]
+    #[arg(long, value_name = "N|max", allow_negative_numbers = true, value_parser = rate_or_max)]
+    rps: Option<Pace>,
     /// How long to send
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_positive_duration)]
     duration: Duration,
@@ -293,14 +293,10 @@ Examples:
   otelbench load http://127.0.0.1:3000/healthz --rps max --connections 32 --format json
   otelbench load http://127.0.0.1:3000/healthz --http2 --connections 2 --streams 50";
 
-/// A rate, or as fast as possible.
-#[derive(Clone, Copy, Debug)]
-struct RateOrMax(Option<Rate>);
-
-fn rate_or_max(text: &str) -> Result<RateOrMax, String> {
+fn rate_or_max(text: &str) -> Result<Pace, String> {
     match text {
-        "max" => Ok(RateOrMax(None)),
-        number => number.parse().map(|rate| RateOrMax(Some(rate))).map_err(|e: RateError| format!("{e}, or max")),
+        "max" => Ok(Pace::Max),
+        number => number.parse().map(Pace::Rate).map_err(|e: RateError| format!("{e}, or max")),
     }
 }
 
@@ -333,7 +329,7 @@ impl LoadArgs {
         };
         Ok(Assignment {
             url: self.url,
-            rate: self.rps.0,
+            rps: self.rps,
             duration: self.duration,
             connections: self.connections.get(),
             shards: self.shards.map(NonZeroUsize::get),

@@ -228,6 +228,32 @@ fn positive_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     parse_positive_duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
+/// A rate is asked for beside arrivals that would ignore it.
+#[derive(Debug, Error)]
+#[error(
+    "--rps {rps} and --arrivals {arrivals} ask for two rates; leave --rps out, or ask for arrivals that keep to it, such as \
+     --arrivals constant"
+)]
+pub struct TwoRates {
+    rps: f64,
+    arrivals: Arrivals,
+}
+
+impl TwoRates {
+    /// Refuses a rate that was asked for in so many words beside arrivals that bring their own.
+    ///
+    /// # Errors
+    /// When it was.
+    pub fn refuse(rps: Option<Rate>, arrivals: &Arrivals) -> Result<(), Self> {
+        match rps {
+            Some(rps) if arrivals.bring_their_own_rates() => {
+                Err(Self { rps: rps.as_f64(), arrivals: arrivals.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What is wrong with a scenario.
 #[derive(Debug, Error)]
 pub enum ScenarioError {
@@ -253,6 +279,9 @@ pub enum ScenarioError {
     /// There is nothing to compare.
     #[error("nothing to compare: the only mode is the baseline `{0}` and --no-placebo leaves its repeat out")]
     NothingToCompare(String),
+    /// Two rates are asked for.
+    #[error(transparent)]
+    TwoRates(#[from] TwoRates),
     /// There is no order that could be refused.
     #[error(
         "--error-share is the share of the orders to be refused, and the mix has none; add {{ endpoint = \"order\" }} to it, or leave --error-share out"
@@ -278,9 +307,11 @@ impl Settings {
     /// These settings where they say something, else those of `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
+        // Arrivals that bring their own rates win over the other's rate too.
+        let own_rates = self.arrivals.as_ref().is_some_and(Arrivals::bring_their_own_rates);
         Self {
             name: self.name.or(other.name),
-            rps: self.rps.or(other.rps),
+            rps: self.rps.or(other.rps.filter(|_| !own_rates)),
             mode: self.mode.or(other.mode),
             baseline: self.baseline.or(other.baseline),
             no_placebo: self.no_placebo.or(other.no_placebo),
@@ -413,6 +444,8 @@ impl Scenario {
     /// # Errors
     /// When the settings contradict each other.
     pub fn resolve(settings: Settings) -> Result<Self, ScenarioError> {
+        let arrivals = settings.arrivals.unwrap_or_default();
+        TwoRates::refuse(settings.rps, &arrivals)?;
         let baseline = settings.baseline.map_or_else(|| known("none"), ModeName::into_mode);
         let treatments: Vec<Mode> = match settings.mode {
             Some(names) => names.0.into_iter().map(ModeName::into_mode).collect(),
@@ -426,7 +459,6 @@ impl Scenario {
         let service_threads = settings.service_threads.map_or_else(default_service_threads, NonZeroUsize::get);
         let (pinning, idle_cores) = (settings.pinning.unwrap_or_default(), settings.idle_cores.unwrap_or_default());
         let rps = settings.rps.unwrap_or(Rate::TEN_THOUSAND);
-        let arrivals = settings.arrivals.unwrap_or_default();
         let connections = settings.connections.map_or(16, NonZeroUsize::get);
         let cores = placement::allowed_cores();
         let shards =
@@ -552,6 +584,15 @@ mod tests {
     }
 
     #[test]
+    fn arrivals_of_a_flag_win_over_the_rate_of_the_file_and_a_rate_contradicts_those_of_the_file() {
+        let ramp = "arrivals = \"ramp:1000..3000\"";
+        let won = Scenario::resolve(parse(ramp).unwrap().or(parse("rps = 50").unwrap())).unwrap();
+        assert_eq!(won.mean_rate().as_f64(), 2_000.0);
+        let contradiction = Scenario::resolve(parse("rps = 50").unwrap().or(parse(ramp).unwrap()));
+        assert!(matches!(contradiction, Err(ScenarioError::TwoRates(_))));
+    }
+
+    #[test]
     fn a_resolved_scenario_says_what_auto_came_to() {
         let scenario = Scenario::resolve(Settings::default()).unwrap();
         assert_eq!(scenario.pacing, Pacing::Timer);
@@ -565,9 +606,13 @@ mod tests {
 
     #[test]
     fn arrivals_may_bring_their_own_rates() {
+        assert!(matches!(
+            Scenario::resolve(parse("rps = 50\narrivals = \"ramp:1..2\"").unwrap()),
+            Err(ScenarioError::TwoRates(_))
+        ));
         let mean = |text| Scenario::resolve(parse(text).unwrap()).unwrap().mean_rate().as_f64();
         assert_eq!(mean("rps = 50\narrivals = \"poisson\""), 50.0);
-        assert_eq!(mean("rps = 50\narrivals = \"steps:1000,2000\""), 1_500.0);
+        assert_eq!(mean("arrivals = \"steps:1000,2000\""), 1_500.0);
         assert_eq!(mean("rps = 50\narrivals = \"bursts:x4,every=1s,lasts=500ms\""), 125.0);
     }
 

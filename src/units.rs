@@ -31,6 +31,9 @@ impl Rate {
     /// 10 000 requests per second, the rate of the claims under test.
     pub const TEN_THOUSAND: Self = Self { micro: 10_000_000_000 };
 
+    /// 1000 requests per second, which any server should take.
+    pub const A_THOUSAND: Self = Self { micro: 1_000_000_000 };
+
     /// The rate of `per_second` requests per second.
     ///
     /// # Errors

@@ -36,6 +36,7 @@ fn a_bad_scenario_is_refused_with_file_line_and_key() {
     refused(&scenario("\nrounds = 0"), &["s.toml", "line 2", "rounds = 0"]);
     refused(&scenario("mode = \"fulll\""), &["s.toml", "line 1", "did you mean `full`?"]);
     refused(&scenario("rps = ["), &["s.toml", "line 1"]);
+    refused(&scenario("rps = 5\narrivals = \"steps:1,9\""), &["--rps 5", "--arrivals steps:1,9", "leave --rps out"]);
     refused(&scenario("[[mix]]\nendpoint = \"order\"\nweight = 0"), &["s.toml", "line 3", "from 1 to 1000000"]);
     refused(&scenario("error_share = 0.1\nmix = [{ endpoint = \"healthz\" }]"), &["--error-share", "the mix has none"]);
     refused(&scenario("payment_delay = \"50\""), &["s.toml", "line 1", "payment_delay"]);
@@ -55,6 +56,7 @@ fn a_bad_flag_is_refused_by_its_name() {
     refused(&ran("run --slice 5"), &["--slice", "500ms"]);
     refused(&ran("run --arrivals bursty"), &["--arrivals", "constant, poisson"]);
     refused(&ran("run --arrivals ramp:5"), &["--arrivals", "ramp:FROM..TO"]);
+    refused(&ran("run --rps 5 --arrivals ramp:1..9"), &["--rps 5", "--arrivals ramp:1..9", "leave --rps out"]);
     refused(&ran("run --users 0"), &["--users"]);
     refused(&ran("run --user-ids zipf:0"), &["--user-ids", "such as zipf:1.1"]);
     refused(&ran("run --error-share 1.5"), &["--error-share", "from 0 to 1"]);

@@ -73,6 +73,8 @@ fn every_request_that_completed_was_counted_by_the_service() {
     for (options, scheduled) in [
         (format!("--rps {RPS} --duration 500ms"), Some(u64::from(RPS) / 2)),
         (format!("--rps {RPS} --duration 500ms --arrivals poisson --seed 4"), None),
+        // Without --rps there is nothing for them to contradict.
+        ("--duration 500ms --arrivals ramp:100..300".to_owned(), Some(100)),
         ("--rps max --duration 300ms --connections 4".to_owned(), None),
         (format!("--rps {RPS} --duration 500ms --http2 --connections 2 --streams 8"), Some(u64::from(RPS) / 2)),
         ("--rps max --duration 300ms --http2 --connections 1 --streams 4".to_owned(), None),
@@ -149,6 +151,10 @@ fn what_cannot_be_loaded_is_refused() {
         ("load https://127.0.0.1:1/", "http://127.0.0.1:3000/order"),
         ("load nowhere", "http://127.0.0.1:3000/order"),
         ("load http://127.0.0.1:1/ --rps -3", "or max"),
+        ("load http://127.0.0.1:1/ --rps 1000 --arrivals ramp:1..9", "--rps 1000 and --arrivals ramp:1..9 ask for two"),
+        ("load http://127.0.0.1:1/ --rps 5 --arrivals steps:1,9", "leave --rps out"),
+        ("load http://127.0.0.1:1/ --rps max --arrivals poisson", "--rps max and --arrivals poisson contradict"),
+        ("load http://127.0.0.1:1/ --rps max --arrivals ramp:1..9", "--rps max and --arrivals ramp:1..9 contradict"),
         ("load http://127.0.0.1:1/ --header nonsense", "name: value"),
         ("load http://127.0.0.1:1/ --header host:x", "host is set from the target"),
         ("load http://127.0.0.1:1/ --duration 0s", "longer than zero"),

@@ -10,16 +10,25 @@ use super::{Failure, enough_descriptors, enough_ports, put, put_json, signalled,
 use crate::arrivals::Arrivals;
 use crate::generator::{self, Client, Constant, Generator, Load, Pacing, Played, Quantiles, Target, Verdict};
 use crate::placement::{self, IdleCores, KeptAwake, Pinning, Placement};
-use crate::scenario::Format;
+use crate::scenario::{Format, TwoRates};
 use crate::units::{Rate, grouped};
+
+/// How many requests per second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// As many as the arrivals make at this rate, or by themselves.
+    Rate(Rate),
+    /// As many as the connections allow.
+    Max,
+}
 
 /// What to send where, and how.
 #[derive(Clone, Debug)]
 pub struct Assignment {
     /// The target.
     pub url: Uri,
-    /// Requests per second; `None` for as fast as the connections allow.
-    pub rate: Option<Rate>,
+    /// Requests per second; `None` where nothing was said.
+    pub rps: Option<Pace>,
     /// How long arrivals are due.
     pub duration: Duration,
     /// Keep-alive connections.
@@ -53,13 +62,17 @@ pub struct Assignment {
 /// # Errors
 /// As the contract's exit codes have it.
 pub fn run(assignment: &Assignment) -> Result<(), Failure> {
+    let pace = pace(assignment)?;
     let addr = resolve(&assignment.url)?;
     enough_descriptors(assignment.connections, assignment.connections)?;
     enough_ports(assignment.connections)?;
     let failed = |error: std::io::Error| Failure::Invalid(format!("cannot put load on {addr}: {error}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(failed)?;
     let cores = placement::allowed_cores();
-    let peak = assignment.rate.map(|rate| assignment.arrivals.peak(rate));
+    let peak = match pace {
+        Pace::Rate(rate) => Some(assignment.arrivals.peak(rate)),
+        Pace::Max => None,
+    };
     let shards = assignment.shards.unwrap_or_else(|| generator::shards(peak, cores.len()));
     // Where the target runs is not known here: it is left to the scheduler, and taken to need one core.
     let placement = Placement::of(Pinning::None, assignment.idle_cores, &cores, shards, 1);
@@ -77,7 +90,7 @@ pub fn run(assignment: &Assignment) -> Result<(), Failure> {
     let (played, signal) = runtime.block_on(async {
         let mut told = signals().map_err(failed)?;
         let generator = Generator::start(target).await.map_err(failed)?;
-        let playing = play(&generator, assignment);
+        let playing = play(&generator, assignment, pace);
         tokio::pin!(playing);
         tokio::select! {
             played = &mut playing => Ok((played.map_err(failed)?, None)),
@@ -100,10 +113,27 @@ pub fn run(assignment: &Assignment) -> Result<(), Failure> {
     }
 }
 
-async fn play(generator: &Generator, assignment: &Assignment) -> std::io::Result<Played> {
-    match assignment.rate {
-        None => generator.saturate(assignment.duration).await,
-        Some(rate) => {
+/// The pace asked for, or the usual one.
+fn pace(assignment: &Assignment) -> Result<Pace, Failure> {
+    let arrivals = &assignment.arrivals;
+    match assignment.rps {
+        Some(Pace::Max) if *arrivals != Arrivals::Constant => Err(Failure::Usage(format!(
+            "--rps max and --arrivals {arrivals} contradict each other: as fast as the connections allow, nothing waits to \
+             be due; leave --arrivals out, or give --rps a number"
+        ))),
+        Some(Pace::Rate(rate)) => {
+            TwoRates::refuse(Some(rate), arrivals).map_err(|error| Failure::Usage(error.to_string()))?;
+            Ok(Pace::Rate(rate))
+        }
+        Some(Pace::Max) => Ok(Pace::Max),
+        None => Ok(Pace::Rate(Rate::A_THOUSAND)),
+    }
+}
+
+async fn play(generator: &Generator, assignment: &Assignment, pace: Pace) -> std::io::Result<Played> {
+    match pace {
+        Pace::Max => generator.saturate(assignment.duration).await,
+        Pace::Rate(rate) => {
             let (arrivals, duration) = (assignment.arrivals.clone(), assignment.duration);
             generator.play(Load { arrivals, rate, duration, seed: assignment.seed, first_seq: 0 }).await
         }
