@@ -226,8 +226,20 @@ impl Iterator for Schedule {
                 Swing::new(*depth, *period).inverted_ns(index as f64 * 1e9 / rate.as_f64())
             }
         };
-        self.next += 1;
+        self.next = index.saturating_add(1);
         (due < self.end_ns).then_some(due)
+    }
+
+    /// As many calls of `next`, in the time of one but for `poisson`, whose gaps have to be drawn one by one.
+    fn nth(&mut self, n: usize) -> Option<u64> {
+        if self.arrivals == Arrivals::Poisson {
+            for _ in 0..n {
+                self.next()?;
+            }
+        } else {
+            self.next = self.next.saturating_add(n as u64);
+        }
+        self.next()
     }
 }
 
@@ -269,7 +281,7 @@ fn steps_ns(rates: &[Rate], end_ns: u64, index: u64) -> Option<u64> {
         left -= made;
     }
     // The last also has the few nanoseconds that the division leaves.
-    Some(start_ns + last.time_ns(left))
+    Some(start_ns.saturating_add(last.time_ns(left)))
 }
 
 /// When the integral of a rate with bursts reaches `index`, in exact integers.
@@ -278,17 +290,20 @@ fn bursts_ns(rate: Rate, factor: f64, every_ns: u64, lasts_ns: u64, index: u64) 
     let in_burst = burst.over(lasts_ns);
     let in_cycle = in_burst + rate.over(every_ns - lasts_ns);
     let made = REQUEST * u128::from(index);
-    // In range: a cycle lasts longer than a nanosecond, so there are fewer of them than nanoseconds.
-    let (cycles, left) = ((made / in_cycle) as u64, made % in_cycle);
+    let (cycles, left) = (made / in_cycle, made % in_cycle);
     let within_ns = if left < in_burst { burst.time_ns(left) } else { lasts_ns + rate.time_ns(left - in_burst) };
-    cycles * every_ns + within_ns
+    u64::try_from(cycles * u128::from(every_ns)).unwrap_or(u64::MAX).saturating_add(within_ns)
 }
+
+/// Newton's steps that are tried before an interval is only halved; they take three to five where they get along.
+const NEWTON_STEPS: u32 = 12;
 
 /// Time as a rate that swings like a sine stretches it.
 ///
 /// The integral of `rate × (1 + depth × sin(2π t / period))` is `rate × stretched(t)` with
 /// `stretched(t) = t + depth × period / π × sin²(π t / period)`, so the rate itself need not be known here.
 struct Swing {
+    depth: f64,
     period_ns: f64,
     /// By how much stretched time is ahead at most.
     lead_ns: f64,
@@ -297,27 +312,41 @@ struct Swing {
 impl Swing {
     fn new(depth: f64, period: Duration) -> Self {
         let period_ns = period.as_nanos() as f64;
-        Self { period_ns, lead_ns: depth * period_ns / PI }
+        Self { depth, period_ns, lead_ns: depth * period_ns / PI }
     }
 
     fn stretched_ns(&self, ns: u64) -> f64 {
+        self.stretched_and_slope(ns).0
+    }
+
+    /// Stretched time, and how fast it goes.
+    fn stretched_and_slope(&self, ns: u64) -> (f64, f64) {
         let t = ns as f64;
-        t + self.lead_ns * (PI * t / self.period_ns).sin().powi(2)
+        let (sin, cos) = (PI * t / self.period_ns).sin_cos();
+        (t + self.lead_ns * sin * sin, 1.0 + 2.0 * self.depth * sin * cos)
     }
 
     /// The last nanosecond at which stretched time is not beyond `goal_ns`.
     ///
-    /// The equation has no solution in closed form. Stretched time only ever rises, as `depth` is below 1, so halving the
-    /// interval always ends at the one nanosecond in question; Newton's method would overshoot where the slope is nearly
-    /// zero.
+    /// The equation, Kepler's, has no solution in closed form. Stretched time only ever rises, as `depth` is below 1, so
+    /// the interval that holds the nanosecond in question can be narrowed down to it alone. Newton's method does that in
+    /// a few steps, each aimed at the side that is still open; where the slope is nearly zero it would overshoot or creep,
+    /// and the interval is halved instead.
     fn inverted_ns(&self, goal_ns: f64) -> u64 {
-        let (mut low, mut high) = ((goal_ns - self.lead_ns) as u64, goal_ns as u64 + 1);
+        let (mut low, mut high) = ((goal_ns - self.lead_ns) as u64, (goal_ns as u64).saturating_add(1));
+        let mut aim = (goal_ns - self.lead_ns / 2.0) as u64;
+        let mut steps = 0;
         while high - low > 1 {
-            let middle = low.midpoint(high);
-            if self.stretched_ns(middle) <= goal_ns {
-                low = middle;
+            let at = if steps < NEWTON_STEPS && low < aim && aim < high { aim } else { low.midpoint(high) };
+            steps += 1;
+            let (stretched, slope) = self.stretched_and_slope(at);
+            let root_ns = at as f64 - (stretched - goal_ns) / slope;
+            if stretched <= goal_ns {
+                low = at;
+                aim = (root_ns as u64).saturating_add(1);
             } else {
-                high = middle;
+                high = at;
+                aim = root_ns as u64;
             }
         }
         low

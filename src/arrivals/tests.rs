@@ -141,6 +141,37 @@ proptest! {
     }
 
     #[test]
+    fn the_nth_is_the_last_of_as_many_one_by_one(
+        arrivals in prop_oneof![profiles(), Just(Arrivals::Poisson)], rate in rates(), ms in 1_u64..300, seed: u64,
+        strides in prop::collection::vec(0_usize..200, 1..20),
+    ) {
+        let mut leaping = Schedule::new(arrivals, rate, Duration::from_millis(ms), seed);
+        let mut walking = leaping.clone();
+        for n in strides {
+            let walked = (0..=n).map(|_| walking.next()).last().unwrap();
+            prop_assert_eq!(leaping.nth(n), walked, "{} further on", n);
+        }
+        // However far, there is nothing after the end.
+        prop_assert_eq!((leaping.clone().nth(usize::MAX), leaping.nth(100_000_000_000)), (None, None));
+    }
+
+    #[test]
+    fn newton_ends_where_halving_does(
+        depth in prop_oneof![0.0..1.0_f64, 0.999..1.0_f64], period in 1..2_000_000_000_u64, share in 0.0..50.0_f64,
+    ) {
+        let swing = Swing::new(depth, Duration::from_nanos(period));
+        let goal_ns = period as f64 * share;
+        let (mut low, mut high) = (0, goal_ns as u64 + 1);
+        while high - low > 1 {
+            let middle = u64::midpoint(low, high);
+            if swing.stretched_ns(middle) <= goal_ns { low = middle } else { high = middle }
+        }
+        // Near a slope of zero rounding alone decides between neighbours.
+        let slope = 1.0 - depth;
+        prop_assert!(swing.inverted_ns(goal_ns).abs_diff(low) as f64 <= 1e-4 / slope, "{} is not {low}", swing.inverted_ns(goal_ns));
+    }
+
+    #[test]
     fn a_profile_survives_being_written(
         arrivals in prop_oneof![
             profiles(),
