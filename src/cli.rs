@@ -121,8 +121,8 @@ pub struct RunArgs {
     /// What cores do that have no work: sleep, or be kept awake by threads of the lowest class [default: auto]
     #[arg(long, value_name = "WHAT", value_parser = named::<IdleCores>(&["auto", "sleep", "awake"]))]
     idle_cores: Option<IdleCores>,
-    /// What carries the requests [default: tcp]
-    #[arg(long, value_name = "HOW", value_parser = named::<Transport>(&["tcp"]))]
+    /// What carries the requests: tcp, or direct calls on one thread, without sockets [default: tcp]
+    #[arg(long, value_name = "HOW", value_parser = named::<Transport>(&["tcp", "direct"]))]
     transport: Option<Transport>,
     /// Where the generator runs: in the lane, or in the parent process [default: in-process]
     #[arg(long, value_name = "WHERE", value_parser = named::<Isolation>(&["in-process", "process"]))]
@@ -162,6 +162,7 @@ Examples:
   otelbench run --mode full --isolation process --arrivals poisson
   otelbench run --mode full --arrivals bursts:x4,every=1s,lasts=100ms
   otelbench run --mode full --users 100000 --user-ids zipf:1.1 --error-share 0.01
+  otelbench run --mode full --transport direct   what the telemetry calls cost by themselves, without a kernel
   otelbench run --mode none --rounds 20          an A/A run: what does no difference look like here?
   otelbench run --mode full --endpoint http://localhost:4317 --format json > full.json
 
@@ -262,8 +263,8 @@ pub struct LoadArgs {
     /// What cores do that have no work: sleep, or be kept awake by threads of the lowest class
     #[arg(long, value_name = "WHAT", default_value = "auto", value_parser = named::<IdleCores>(&["auto", "sleep", "awake"]))]
     idle_cores: IdleCores,
-    /// What carries the requests
-    #[arg(long, value_name = "HOW", default_value = "tcp", value_parser = named::<Transport>(&["tcp"]))]
+    /// What carries the requests; direct is for run alone
+    #[arg(long, value_name = "HOW", default_value = "tcp", value_parser = named::<Transport>(&["tcp", "direct"]))]
     transport: Transport,
     /// The request's method [default: GET, or POST with a body]
     #[arg(long)]
@@ -319,7 +320,10 @@ impl LoadArgs {
     /// # Errors
     /// A usage error where the flags contradict each other.
     pub fn into_assignment(self) -> Result<Assignment, Failure> {
-        let Transport::Tcp = self.transport;
+        if self.transport == Transport::Direct {
+            let why = "only `otelbench run` has its service at hand to call; a URL is loaded over tcp";
+            return Err(Failure::Usage(format!("--transport direct: {why}")));
+        }
         let streams = match (self.http2, self.streams) {
             (false, Some(n)) => {
                 let why = "an HTTP/1.1 connection carries one request at a time; add --http2, or raise --connections";

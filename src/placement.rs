@@ -77,6 +77,12 @@ impl Placement {
             spare: cores.len() > shards + service_threads + FOR_OTHERS,
         }
     }
+
+    /// The same where one thread is both: where the service would be.
+    #[must_use]
+    pub fn on_one_thread(self) -> Self {
+        Self { generator: self.service.clone(), ..self }
+    }
 }
 
 /// Cores that are kept awake until this is dropped.

@@ -116,6 +116,10 @@ pub enum Transport {
     /// HTTP/1.1 over loopback.
     #[default]
     Tcp,
+    /// Nothing: the handlers are called on the generator's thread, without sockets, kernel or wake-ups. What that thread
+    /// spends is all on the account of `request`, the generator's own work with it; that is the same in every arm, so the
+    /// difference between arms is what the telemetry calls themselves cost, and the level of an arm means little.
+    Direct,
 }
 
 /// Where the generator runs.
@@ -276,6 +280,14 @@ pub enum ScenarioError {
     /// One mode stands twice among the treatments.
     #[error("--mode names `{0}` twice; each treatment is one arm, so name it once")]
     TwiceNamed(String),
+    /// Calls do not cross processes.
+    #[error(
+        "--transport direct calls the service without sockets, which takes one process; leave --isolation process out"
+    )]
+    DirectAcrossProcesses,
+    /// Calls are answered on the thread that makes them.
+    #[error("--transport direct runs the service on the generator's one thread; leave {0} {1} out")]
+    DirectOnManyThreads(&'static str, usize),
     /// There is nothing to compare.
     #[error("nothing to compare: the only mode is the baseline `{0}` and --no-placebo leaves its repeat out")]
     NothingToCompare(String),
@@ -456,14 +468,28 @@ impl Scenario {
             None if environment_names_a_collector() => Collector::Environment,
             None => Collector::Embedded,
         };
-        let service_threads = settings.service_threads.map_or_else(default_service_threads, NonZeroUsize::get);
-        let (pinning, idle_cores) = (settings.pinning.unwrap_or_default(), settings.idle_cores.unwrap_or_default());
+        let transport = settings.transport.unwrap_or_default();
+        let isolation = settings.isolation.unwrap_or_default();
+        let many_threads = ScenarioError::DirectOnManyThreads;
+        let asked_threads = settings.service_threads.map(NonZeroUsize::get);
+        let service_threads = match (transport, isolation, asked_threads) {
+            (Transport::Tcp, _, asked) => asked.unwrap_or_else(default_service_threads),
+            (Transport::Direct, Isolation::Process, _) => return Err(ScenarioError::DirectAcrossProcesses),
+            (Transport::Direct, _, Some(n @ 2..)) => return Err(many_threads("--service-threads", n)),
+            (Transport::Direct, _, _) => 1,
+        };
         let rps = settings.rps.unwrap_or(Rate::TEN_THOUSAND);
         let connections = settings.connections.map_or(16, NonZeroUsize::get);
         let cores = placement::allowed_cores();
-        let shards =
-            settings.shards.map_or_else(|| generator::shards(Some(arrivals.peak(rps)), cores.len()), NonZeroUsize::get);
-        let shards = shards.min(connections);
+        let shards = match (transport, settings.shards.map(NonZeroUsize::get)) {
+            (Transport::Tcp, asked) => {
+                asked.unwrap_or_else(|| generator::shards(Some(arrivals.peak(rps)), cores.len())).min(connections)
+            }
+            (Transport::Direct, Some(n @ 2..)) => return Err(many_threads("--shards", n)),
+            (Transport::Direct, _) => 1,
+        };
+        let (pinning, idle_cores) = (settings.pinning.unwrap_or_default(), settings.idle_cores.unwrap_or_default());
+        let placement = Placement::of(pinning, idle_cores, &cores, shards, service_threads);
         let usual = Payload::default();
         let payload = Payload {
             users: settings.users.unwrap_or(usual.users),
@@ -484,15 +510,23 @@ impl Scenario {
             warmup: settings.warmup.unwrap_or(Duration::from_millis(500)),
             arrivals,
             payload,
-            pacing: settings.pacing.unwrap_or_default().resolved(),
-            transport: settings.transport.unwrap_or_default(),
-            isolation: settings.isolation.unwrap_or_default(),
+            pacing: match (settings.pacing.unwrap_or_default(), transport) {
+                // Waking up for each request would put tens of microseconds of kernel on the very thread whose cost is
+                // asked for. Nothing waits for an answer here, so clumps flatter nothing that is compared.
+                (Pacing::Auto, Transport::Direct) => Pacing::Coarse,
+                (asked, _) => asked.resolved(),
+            },
+            transport,
+            isolation,
             connections,
             shards,
             timeout: settings.timeout.unwrap_or(Duration::from_secs(5)),
             payment_delay: settings.payment_delay.unwrap_or(Duration::ZERO),
             service_threads,
-            placement: Placement::of(pinning, idle_cores, &cores, shards, service_threads),
+            placement: match transport {
+                Transport::Tcp => placement,
+                Transport::Direct => placement.on_one_thread(),
+            },
             collector,
         })
     }
@@ -599,6 +633,17 @@ mod tests {
     }
 
     #[test]
+    fn direct_calls_are_made_in_clumps_from_where_the_service_would_be_unless_told_otherwise() {
+        let resolved = |text| Scenario::resolve(parse(text).unwrap());
+        let (direct, tcp) = (resolved("transport = \"direct\"").unwrap(), resolved("service_threads = 1").unwrap());
+        assert_eq!((direct.pacing, direct.service_threads), (Pacing::Coarse, 1));
+        assert_eq!(direct.placement.generator, tcp.placement.service);
+        assert_eq!(direct.placement.service, tcp.placement.service);
+        assert_eq!(resolved("transport = \"direct\"\npacing = \"spin\"").unwrap().pacing, Pacing::Spin);
+        assert_eq!(tcp.pacing, Pacing::Timer);
+    }
+
+    #[test]
     fn the_baseline_is_one_arm_even_when_it_is_named_among_the_treatments() {
         let scenario = Scenario::resolve(parse("mode = \"none,full\"").unwrap()).unwrap();
         assert_eq!(scenario.arm_names(), ["none", PLACEBO, "full"]);
@@ -622,6 +667,14 @@ mod tests {
         assert!(matches!(twice, Err(ScenarioError::TwiceNamed(name)) if name == "full"));
         let nothing = Scenario::resolve(parse("mode = \"none\"\nno_placebo = true").unwrap());
         assert!(matches!(nothing, Err(ScenarioError::NothingToCompare(_))));
+        let direct = |more| Scenario::resolve(parse(&format!("transport = \"direct\"\n{more}")).unwrap());
+        assert!(matches!(direct("isolation = \"process\""), Err(ScenarioError::DirectAcrossProcesses)));
+        assert!(matches!(
+            direct("service_threads = 2"),
+            Err(ScenarioError::DirectOnManyThreads("--service-threads", 2))
+        ));
+        assert!(matches!(direct("shards = 3"), Err(ScenarioError::DirectOnManyThreads("--shards", 3))));
+        assert!(direct("service_threads = 1\nisolation = \"in-process\"").is_ok());
     }
 
     #[test]

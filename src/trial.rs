@@ -222,6 +222,7 @@ impl Lanes for LiveLanes {
             protocol: PROTOCOL,
             mode: arm.mode.clone(),
             endpoint,
+            transport: scenario.transport,
             payment_delay: scenario.payment_delay,
             service_threads: scenario.service_threads,
             service_cores: scenario.placement.service.clone(),

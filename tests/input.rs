@@ -61,6 +61,9 @@ fn a_bad_flag_is_refused_by_its_name() {
     refused(&ran("run --user-ids zipf:0"), &["--user-ids", "such as zipf:1.1"]);
     refused(&ran("run --error-share 1.5"), &["--error-share", "from 0 to 1"]);
     refused(&ran("run --endpoint localhost"), &["--endpoint", "http://localhost:4317"]);
+    refused(&ran("run --transport direct --isolation process"), &["--transport direct", "--isolation process"]);
+    refused(&ran("run --transport direct --service-threads 2"), &["--transport direct", "--service-threads 2"]);
+    refused(&ran("load http://127.0.0.1:1/ --transport direct"), &["--transport direct", "otelbench run"]);
     refused(&ran("run --mode full,full"), &["--mode", "twice"]);
     refused(&ran("run --mode none --no-placebo"), &["nothing to compare"]);
     refused(&ran("walk"), &["walk"]);

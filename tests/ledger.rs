@@ -19,6 +19,7 @@ use otelbench::generator::{Load, MixCounts, Pacing, Played};
 use otelbench::lane::host::{Lane, Whereabouts};
 use otelbench::lane::protocol::{GeneratorSetup, PROTOCOL, Start};
 use otelbench::mode::{self, Handlers, Metrics, Mode};
+use otelbench::scenario::Transport;
 use otelbench::sink::{Received, Sink};
 use otelbench::telemetry::Account;
 use otelbench::trial::order_trees;
@@ -54,6 +55,7 @@ async fn played_mix(
         protocol: PROTOCOL,
         mode,
         endpoint: Some(through(receiver.endpoint()).await),
+        transport: Transport::Tcp,
         payment_delay: Duration::ZERO,
         service_threads: 2,
         service_cores: Vec::new(),
@@ -211,6 +213,7 @@ async fn a_mode_that_cannot_be_put_in_place_says_why() {
         protocol: PROTOCOL,
         mode,
         endpoint: None,
+        transport: Transport::Tcp,
         payment_delay: Duration::ZERO,
         service_threads: 1,
         service_cores: Vec::new(),

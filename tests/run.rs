@@ -7,7 +7,7 @@ mod common;
 use common::{RPS, alone, document, otelbench, ran, stderr, stdout};
 use otelbench::generator::Verdict;
 use otelbench::result::Document;
-use otelbench::scenario::Role;
+use otelbench::scenario::{Role, Transport};
 
 /// Runs every mode in two short rounds; `extra` are further options.
 fn measured(extra: &str) -> Document {
@@ -34,11 +34,19 @@ fn check(document: &Document) {
     assert_eq!(document.records.len(), 10);
     for slice in &document.records {
         assert!(slice.played.load.adds_up(), "{slice:?}");
-        // The roles add up to the process's own clock, to 1 %.
+        // The roles add up to the process's own clock, to 1 % and what a thread may do, when the machine is busy, between
+        // the reading of its own clock and that of the process's.
         let cpu = &slice.spent.cpu_us;
         let roles = cpu.request + cpu.exporter + cpu.generator + cpu.other;
-        assert!((roles - cpu.process).abs() <= cpu.process * 0.01, "{} of {}: {cpu:?}", slice.arm, slice.round);
-        assert!(cpu.request > 0.0 && cpu.generator > 0.0, "{cpu:?}");
+        assert!(
+            (roles - cpu.process).abs() <= cpu.process * 0.01 + 4_000.0,
+            "{} of {}: {cpu:?}",
+            slice.arm,
+            slice.round
+        );
+        // Called directly, the service runs on the generator's thread, and that is on its account.
+        let apart = document.header.scenario.transport == Transport::Tcp;
+        assert!(cpu.request > 0.0 && (cpu.generator > 0.0) == apart, "{cpu:?}");
         match slice.arm.as_str() {
             // Spans and periodic exports have threads of their own, and both are on the exporter's account.
             "full" => assert!(cpu.exporter > slice.spent.periodic.unwrap().cpu_us, "{cpu:?}"),
@@ -132,6 +140,18 @@ fn a_mix_of_requests_is_measured_and_its_refusals_are_no_fault() {
                 (3 * orders, Some(0), orders, orders)
             );
         }
+    }
+}
+
+#[test]
+fn every_mode_is_measured_without_sockets() {
+    let document = measured("--transport direct --payment-delay 5ms");
+    assert_eq!(document.header.scenario.transport, Transport::Direct);
+    check(&document);
+    for slice in &document.records {
+        // The generator's own work is part of what the service's thread did.
+        assert!(slice.spent.cpu_us.request >= slice.played.generator_cpu_us, "{slice:?}");
+        assert!(slice.played.response_us.p50.unwrap() >= 5_000.0 * 0.999, "{:?}", slice.played.response_us);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::record::{Header, RecordLog, SCHEMA};
 use crate::result::Document;
-use crate::scenario::{Isolation, Scenario, Settings};
+use crate::scenario::{Isolation, Scenario, Settings, Transport};
 use crate::trial::{self, LiveLanes, TrialError};
 
 /// Why the trial stopped before its end.
@@ -124,11 +124,12 @@ fn open_log(out: &Path, header: Header) -> Result<RecordLog, Failure> {
 
 /// Descriptors that connections take in the process that holds most of them.
 fn descriptors(scenario: &Scenario) -> usize {
-    match scenario.isolation {
+    match (scenario.transport, scenario.isolation) {
+        (Transport::Direct, _) => 0,
         // A lane holds both ends.
-        Isolation::InProcess => scenario.connections * 2,
+        (Transport::Tcp, Isolation::InProcess) => scenario.connections * 2,
         // The parent holds one end for every lane of a round.
-        Isolation::Process => scenario.connections * scenario.arms.len(),
+        (Transport::Tcp, Isolation::Process) => scenario.connections * scenario.arms.len(),
     }
 }
 

@@ -33,7 +33,7 @@ pub use self::counts::{Kind, LoadCounts, MixCounts};
 pub use self::pacing::Pacing;
 pub use self::tally::{Hdr, Played, Quantiles, RateAchieved, decode};
 pub use self::verdict::{Validity, Verdict, cause};
-pub use self::wire::Client;
+pub use self::wire::{Client, Handler};
 
 #[cfg(test)]
 pub(crate) use self::tally::answered;
@@ -74,7 +74,7 @@ pub struct Target {
     pub client: Client,
     /// What to send.
     pub requests: Arc<dyn Requests>,
-    /// Keep-alive connections.
+    /// Keep-alive connections; where there is no wire, calls at a time.
     pub connections: usize,
     /// Threads that share them and the schedule; never more than there are connections.
     pub shards: usize,

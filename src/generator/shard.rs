@@ -96,7 +96,7 @@ async fn serve(
     mut inbox: mpsc::UnboundedReceiver<Job>,
     ready: oneshot::Sender<io::Result<()>>,
 ) {
-    let wire = Wire::new(target.client, target.connections);
+    let wire = Wire::new(target.client.clone(), target.connections);
     let mut vessels: Vec<Vessel> = (0..target.slots()).map(|slot| Vessel::new(slot, &wire)).collect();
     for vessel in &mut vessels {
         if let Err(error) = vessel.connection.open().await {

@@ -101,7 +101,7 @@ pub struct Played {
     pub service_us: Quantiles,
     /// The same distributions whole.
     pub hdr: Hdr,
-    /// CPU time of the generator's threads, in microseconds.
+    /// CPU time of the generator's threads, in microseconds. Under the direct transport the service's is in it.
     pub generator_cpu_us: f64,
     /// Whether the generator did what was asked.
     pub validity: Validity,

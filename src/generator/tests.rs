@@ -14,6 +14,7 @@ use super::shard::BACKLOG;
 use super::*;
 use crate::arrivals::Schedule;
 
+mod direct;
 mod http2;
 
 const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nbody";
@@ -223,7 +224,7 @@ async fn failures_are_counted_by_class_alike_by_both_clients_and_kept_out_of_the
         });
         // Room for every silent one, and time enough that a busy machine makes no other late.
         let client = client(addr);
-        let target = Target { client, ..target(addr, 32, 3_000) };
+        let target = Target { client: client.clone(), ..target(addr, 32, 3_000) };
         let played = Generator::start(target).await.unwrap().play(load(250.0, 400)).await.unwrap();
         let counts = &played.load;
         assert!(counts.adds_up(), "{counts:?}");

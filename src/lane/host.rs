@@ -13,9 +13,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 
-use super::LOOPBACK;
 use super::protocol::{Command, GeneratorSetup, PROTOCOL, Reply, SUBCOMMAND, Start};
-use crate::generator::{Generator, Load, Played};
+use crate::generator::{Client, Generator, Load, Played};
 use crate::record::Spent;
 use crate::telemetry::Account;
 
@@ -60,7 +59,7 @@ pub struct Lane {
     stderr_reader: JoinHandle<()>,
     /// Where the generator runs in the parent.
     generator: Option<Generator>,
-    addr: SocketAddr,
+    addr: Option<SocketAddr>,
 }
 
 /// Where the generator of a lane runs.
@@ -98,7 +97,10 @@ impl Lane {
             other => return Err(lane.out_of_turn(&other).await),
         }
         if generator_runs == Whereabouts::Here {
-            match Generator::start(setup.target(lane.addr)).await {
+            let Some(addr) = lane.addr else {
+                return Err(lane.failed("has no socket, and its generator is elsewhere".into()).await);
+            };
+            match Generator::start(setup.target(Client::Raw(addr))).await {
                 Ok(generator) => lane.generator = Some(generator),
                 Err(error) => return Err(lane.failed(format!("cannot be connected to: {error}")).await),
             }
@@ -139,7 +141,7 @@ impl Lane {
             stderr,
             stderr_reader,
             generator: None,
-            addr: LOOPBACK,
+            addr: None,
         })
     }
 
@@ -148,8 +150,8 @@ impl Lane {
         self.child.id()
     }
 
-    /// Where its service answers.
-    pub fn addr(&self) -> SocketAddr {
+    /// Where its service answers; `None` where it is called without sockets.
+    pub fn addr(&self) -> Option<SocketAddr> {
         self.addr
     }
 

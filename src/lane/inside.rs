@@ -1,11 +1,13 @@
 //! The lane's own side: service, telemetry and, if asked, the generator, each on named threads; commands from stdin.
 
 use std::io::{self, BufRead, Write};
+use std::net::SocketAddr;
 use std::process;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use axum::Router;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -14,11 +16,12 @@ use tokio::task::JoinHandle;
 
 use super::LOOPBACK;
 use super::protocol::{Command, PROTOCOL, Reply, Start};
-use crate::generator::{self, Generator, Load, Played};
+use crate::generator::{self, Client, Generator, Handler, Load, Played};
 use crate::meter::allocations::{self, Count};
 use crate::meter::{self, CpuUs, Meter, Reading, Role, Roles, Usage};
 use crate::placement;
 use crate::record::{Idle, Periodic, Spent};
+use crate::scenario::Transport;
 use crate::service;
 use crate::telemetry::{Account, PERIODIC_EXPORT_THREADS, SPAN_EXPORT_THREADS, Telemetry, TelemetryError};
 use crate::units::micros;
@@ -29,15 +32,22 @@ const DRAIN: Duration = Duration::from_secs(5);
 const TELEMETRY_SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// Whose account each thread of a lane works on.
-const ROLES: Roles = &[
-    (service::THREAD, Role::Request),
-    (generator::THREAD, Role::Generator),
-    (SPAN_EXPORT_THREADS[0], Role::SpanExport),
-    (SPAN_EXPORT_THREADS[1], Role::SpanExport),
-    (PERIODIC_EXPORT_THREADS[0], Role::PeriodicExport),
-    (PERIODIC_EXPORT_THREADS[1], Role::PeriodicExport),
-    (PERIODIC_EXPORT_THREADS[2], Role::PeriodicExport),
-];
+const ROLES: Roles = &roles(Role::Generator);
+/// The same where the generator's thread answers the requests too. Its own work cannot be told from theirs, but it is the
+/// same in every arm.
+const DIRECT_ROLES: Roles = &roles(Role::Request);
+
+const fn roles(generator: Role) -> [(&'static str, Role); 7] {
+    [
+        (service::THREAD, Role::Request),
+        (generator::THREAD, generator),
+        (SPAN_EXPORT_THREADS[0], Role::SpanExport),
+        (SPAN_EXPORT_THREADS[1], Role::SpanExport),
+        (PERIODIC_EXPORT_THREADS[0], Role::PeriodicExport),
+        (PERIODIC_EXPORT_THREADS[1], Role::PeriodicExport),
+        (PERIODIC_EXPORT_THREADS[2], Role::PeriodicExport),
+    ]
+}
 
 /// Why a lane could not go on.
 #[derive(Debug, Error)]
@@ -122,14 +132,21 @@ fn say(output: &mut impl Write, reply: &Reply) -> Result<(), InsideError> {
 struct Running {
     telemetry: Telemetry,
     runtime: Runtime,
-    served: JoinHandle<io::Result<()>>,
-    stop: oneshot::Sender<()>,
+    /// The service behind its socket; `None` where the generator calls it.
+    serving: Option<Serving>,
     generator: Option<Generator>,
     meter: Meter,
     /// Where the slice under way began.
     began: Option<Mark>,
     /// Since when the lane has been idle.
     idle_since: Reading,
+}
+
+/// A service that listens.
+struct Serving {
+    addr: SocketAddr,
+    served: JoinHandle<io::Result<()>>,
+    stop: oneshot::Sender<()>,
 }
 
 /// The state of clocks and counters at the start of a slice.
@@ -145,31 +162,30 @@ impl Running {
             return Err(InsideError::Protocol(start.protocol));
         }
         let telemetry = Telemetry::install(&start.mode, start.endpoint.as_deref())?;
-        let cores = start.service_cores;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(start.service_threads)
-            .thread_name(service::THREAD)
-            .on_thread_start(move || {
-                if let Err(error) = placement::keep_on(&cores) {
-                    eprintln!("cannot keep the service on cores {cores:?}: {error}");
-                    process::exit(1);
-                }
-            })
-            .enable_all()
-            .build()?;
-        let listener = runtime.block_on(TcpListener::bind(LOOPBACK))?;
-        let addr = listener.local_addr()?;
-        let (stop, stopped) = oneshot::channel();
         let config = service::Config { payment_delay: start.payment_delay };
         let routes = service::router(start.mode.handlers, config, telemetry.scrape());
-        let served = runtime.spawn(service::run(listener, routes, async { drop(stopped.await) }, DRAIN));
+        let (runtime, serving, client, roles) = match start.transport {
+            Transport::Tcp => {
+                let runtime = service_runtime(start.service_threads, start.service_cores)?;
+                let serving = Serving::start(&runtime, routes)?;
+                let client = Client::Raw(serving.addr);
+                (runtime, Some(serving), client, ROLES)
+            }
+            Transport::Direct => {
+                // It only waits for the generator.
+                let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+                let handler = Handler::new(move |request| service::call(routes.clone(), request));
+                (runtime, None, Client::Direct(handler), DIRECT_ROLES)
+            }
+        };
         let generator = match start.generator {
             None => None,
-            Some(setup) => Some(runtime.block_on(Generator::start(setup.target(addr)))?),
+            Some(setup) => Some(runtime.block_on(Generator::start(setup.target(client)))?),
         };
-        let meter = Meter::new(ROLES);
+        let addr = serving.as_ref().map(|serving| serving.addr);
+        let meter = Meter::new(roles);
         let idle_since = meter.read()?;
-        let lane = Self { telemetry, runtime, served, stop, generator, meter, began: None, idle_since };
+        let lane = Self { telemetry, runtime, serving, generator, meter, began: None, idle_since };
         Ok((lane, Reply::Ready { protocol: PROTOCOL, addr }))
     }
 
@@ -211,16 +227,42 @@ impl Running {
 
     fn finish(self) -> Account {
         drop(self.generator);
-        // The service may have ended by itself; its end is what is waited for.
-        let _ = self.stop.send(());
-        let drained = self.runtime.block_on(self.served);
+        let drained = self.serving.map_or(Ok(()), |serving| serving.drain(&self.runtime));
         let mut account = self.telemetry.shutdown(TELEMETRY_SHUTDOWN);
-        match drained {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => account.diagnostics.push(format!("the service did not end well: {error}")),
-            Err(error) => account.diagnostics.push(format!("the service did not end well: {error}")),
+        if let Err(error) = drained {
+            account.diagnostics.push(format!("the service did not end well: {error}"));
         }
         account
+    }
+}
+
+fn service_runtime(threads: usize, cores: Vec<usize>) -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name(service::THREAD)
+        .on_thread_start(move || {
+            if let Err(error) = placement::keep_on(&cores) {
+                eprintln!("cannot keep the service on cores {cores:?}: {error}");
+                process::exit(1);
+            }
+        })
+        .enable_all()
+        .build()
+}
+
+impl Serving {
+    fn start(runtime: &Runtime, routes: Router) -> io::Result<Self> {
+        let listener = runtime.block_on(TcpListener::bind(LOOPBACK))?;
+        let addr = listener.local_addr()?;
+        let (stop, stopped) = oneshot::channel();
+        let served = runtime.spawn(service::run(listener, routes, async { drop(stopped.await) }, DRAIN));
+        Ok(Self { addr, served, stop })
+    }
+
+    fn drain(self, runtime: &Runtime) -> io::Result<()> {
+        // The service may have ended by itself; its end is what is waited for.
+        let _ = self.stop.send(());
+        runtime.block_on(self.served)?
     }
 }
 

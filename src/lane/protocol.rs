@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::generator::{Client, Load, Pacing, Played, Target};
 use crate::mode::Mode;
 use crate::record::Spent;
+use crate::scenario::Transport;
 use crate::telemetry::Account;
 use crate::workload::{Payload, Workload};
 
@@ -43,6 +44,8 @@ pub struct Start {
     pub mode: Mode,
     /// Where telemetry goes; `None` leaves it to the `OTEL_*` variables.
     pub endpoint: Option<String>,
+    /// What carries the requests.
+    pub transport: Transport,
     /// What the payment takes.
     #[serde(with = "humantime_serde")]
     pub payment_delay: Duration,
@@ -79,13 +82,13 @@ pub struct GeneratorSetup {
 }
 
 impl GeneratorSetup {
-    /// The target that this setup drives at `addr`.
-    pub fn target(self, addr: SocketAddr) -> Target {
+    /// The target that this setup drives over `client`.
+    pub fn target(self, client: Client) -> Target {
         Target {
             requests: Arc::new(Workload::new(self.nonce, self.seed, &self.payload)),
             connections: self.connections,
             shards: self.shards,
-            client: Client::Raw(addr),
+            client,
             pacing: self.pacing,
             may_spin: self.may_spin,
             cores: self.cores,
@@ -98,12 +101,12 @@ impl GeneratorSetup {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "reply")]
 pub enum Reply {
-    /// The service answers at this address.
+    /// The service answers.
     Ready {
         /// The lane's [`PROTOCOL`].
         protocol: u32,
-        /// Where the service listens.
-        addr: SocketAddr,
+        /// Where it listens; null where it is called without sockets.
+        addr: Option<SocketAddr>,
     },
     /// The load was played.
     Played {

@@ -7,6 +7,7 @@ use crate::fixture::{self, noise};
 use crate::generator::Verdict;
 use crate::record::Records;
 use crate::result::Document;
+use crate::scenario::Transport;
 
 fn run() -> Records {
     fixture::run(8, |arm, round| if arm == "full" { 41.0 } else { 20.0 } * noise(arm, round))
@@ -62,6 +63,24 @@ fn a_clean_run_on_a_page() {
     insta::assert_snapshot!(markdown(&View::of(&Document::of(run()))));
 }
 
+/// As measured without sockets.
+fn direct() -> Records {
+    let mut records = run();
+    records.header.scenario.transport = Transport::Direct;
+    records
+}
+
+#[test]
+fn a_run_without_sockets_says_that_service_and_generator_shared_a_thread() {
+    let setting = View::of(&Document::of(direct())).setting;
+    let says =
+        "no sockets, 16 calls at a time, service and generator on one thread on core 1, both in CPU/req, embedded sink";
+    assert_eq!(setting[2], says);
+    let over_tcp = View::of(&Document::of(run())).setting;
+    assert_eq!((&setting[..2], setting.len()), (&over_tcp[..2], over_tcp.len()));
+    assert!(over_tcp[2].contains("generator in the lane on core 0"), "{over_tcp:?}");
+}
+
 #[test]
 fn an_invalid_run_gives_no_difference() {
     let mut records = run();
@@ -96,7 +115,7 @@ fn a_placebo_that_differs_is_a_warning() {
 
 #[test]
 fn no_line_is_wider_than_a_hundred_columns() {
-    for records in [run(), troubled()] {
+    for records in [run(), troubled(), direct()] {
         let shown = shown(records);
         let widest = shown.lines().max_by_key(|line| measure_text_width(line)).unwrap();
         assert!(measure_text_width(widest) <= 100, "{} columns: {widest}", measure_text_width(widest));

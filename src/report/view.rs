@@ -4,7 +4,7 @@ use crate::analysis::{ArmSummary, Delta};
 use crate::generator::Verdict;
 use crate::metric::Metric;
 use crate::result::Document;
-use crate::scenario::{Collector, Isolation, Role, Scenario};
+use crate::scenario::{Collector, Isolation, Role, Scenario, Transport};
 use crate::stats::Interval;
 use crate::units::grouped;
 use crate::workload::{Entry, Payload, Share};
@@ -81,9 +81,20 @@ fn setting(document: &Document) -> Vec<String> {
     if machine.hypervisor == Some(true) {
         place.push("virtual".into());
     }
-    let generator = match scenario.isolation {
-        Isolation::InProcess => "generator in the lane",
-        Isolation::Process => "generator in the parent",
+    let threads = match (scenario.transport, scenario.isolation) {
+        (Transport::Direct, _) => format!(
+            "no sockets, {} at a time, service and generator on one thread{}, both in CPU/req",
+            count(scenario.connections as u64, "call"),
+            on_cores(&scenario.placement.service),
+        ),
+        (Transport::Tcp, isolation) => format!(
+            "{}, {}{}, generator in the {}{}",
+            count(scenario.connections as u64, "connection"),
+            count(scenario.service_threads as u64, "service thread"),
+            on_cores(&scenario.placement.service),
+            if isolation == Isolation::Process { "parent" } else { "lane" },
+            on_cores(&scenario.placement.generator),
+        ),
     };
     let collector = match &scenario.collector {
         Collector::Embedded => "embedded sink".to_owned(),
@@ -100,13 +111,7 @@ fn setting(document: &Document) -> Vec<String> {
             scenario.arrivals,
             header.plan.seed,
         ),
-        format!(
-            "{}, {}{}, {generator}{}, {collector}",
-            count(scenario.connections as u64, "connection"),
-            count(scenario.service_threads as u64, "service thread"),
-            on_cores(&scenario.placement.service),
-            on_cores(&scenario.placement.generator),
-        ),
+        format!("{threads}, {collector}"),
     ];
     lines.extend((scenario.payload != Payload::default()).then(|| sent(&scenario.payload)));
     lines

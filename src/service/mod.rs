@@ -12,13 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
+use http_body_util::BodyExt;
 use tokio::net::TcpListener;
+use tower::ServiceExt;
 
 use crate::mode::Handlers;
 
@@ -105,6 +107,20 @@ pub async fn run(
         served = serving => served,
         () = overdue => Err(io::Error::new(io::ErrorKind::TimedOut, "requests were still under way when the drain time was out")),
     }
+}
+
+/// Has `routes` answer one request without a socket, on the calling thread, and takes the answer to its end as a client
+/// would. Its status.
+///
+/// # Errors
+/// When the body of the answer breaks off.
+pub async fn call(routes: Router, request: Request<Bytes>) -> io::Result<StatusCode> {
+    let Ok(answer) = routes.oneshot(request.map(Body::from)).await;
+    let (head, mut body) = answer.into_parts();
+    while let Some(frame) = body.frame().await {
+        frame.map_err(io::Error::other)?;
+    }
+    Ok(head.status)
 }
 
 async fn place_order<I: Instruments>(State(shop): State<Shop<I>>, headers: HeaderMap, body: Bytes) -> Response {

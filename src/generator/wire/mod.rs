@@ -2,8 +2,9 @@
 //!
 //! [`raw`] writes prepared bytes and reads just what it needs of the answer; it is the one that measures. [`hyper`] is the
 //! well-known client, kept as a cross-check: both must count the same outcomes against the same server. [`http2`] has many
-//! exchanges share a connection.
+//! exchanges share a connection. [`direct`] has no wire.
 
+mod direct;
 mod http2;
 mod hyper;
 mod raw;
@@ -17,8 +18,10 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use nix::errno::Errno;
 
+pub use self::direct::Handler;
+
 /// What carries the requests, and to whom.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Client {
     /// HTTP/1.1: prepared bytes on a socket.
     Raw(SocketAddr),
@@ -31,13 +34,15 @@ pub enum Client {
         /// Requests that each connection carries at a time; the server may allow fewer, and the others then wait.
         streams: usize,
     },
+    /// Nothing: each request is a call on the generator's own thread, which then does the work of the service too.
+    Direct(Handler),
 }
 
 impl Client {
     /// Exchanges that one connection carries at a time.
     pub(super) fn streams(&self) -> usize {
         match self {
-            Self::Raw(_) | Self::Hyper(_) => 1,
+            Self::Raw(_) | Self::Hyper(_) | Self::Direct(_) => 1,
             Self::Http2 { streams, .. } => *streams,
         }
     }
@@ -53,7 +58,7 @@ impl Wire {
     pub(super) fn new(client: Client, connections: usize) -> Self {
         let shared = match &client {
             Client::Http2 { addr, .. } => (0..connections).map(|_| Rc::new(http2::Shared::new(*addr))).collect(),
-            Client::Raw(_) | Client::Hyper(_) => Vec::new(),
+            Client::Raw(_) | Client::Hyper(_) | Client::Direct(_) => Vec::new(),
         };
         Self { client, shared }
     }
@@ -64,6 +69,7 @@ impl Wire {
             Client::Raw(addr) => Connection::Raw(raw::Connection::new(*addr)),
             Client::Hyper(addr) => Connection::Hyper(hyper::Connection::new(*addr)),
             Client::Http2 { .. } => Connection::Http2(http2::Stream::on(&self.shared[slot % self.shared.len()])),
+            Client::Direct(handler) => Connection::Direct(direct::Call::of(handler)),
         }
     }
 }
@@ -87,6 +93,7 @@ pub(super) enum Connection {
     Raw(raw::Connection),
     Hyper(hyper::Connection),
     Http2(http2::Stream),
+    Direct(direct::Call),
 }
 
 impl Connection {
@@ -96,6 +103,7 @@ impl Connection {
             Self::Raw(connection) => connection.open().await,
             Self::Hyper(connection) => connection.open().await,
             Self::Http2(stream) => stream.open().await,
+            Self::Direct(_) => Ok(()),
         }
     }
 
@@ -105,6 +113,7 @@ impl Connection {
             Self::Raw(connection) => connection.exchange(request).await,
             Self::Hyper(connection) => connection.exchange(request).await,
             Self::Http2(stream) => stream.exchange(request).await,
+            Self::Direct(call) => call.exchange(request).await,
         }
     }
 }
