@@ -18,6 +18,7 @@ use nix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 const BODY: &str = r#"{"user":"u-1","items":["book"],"quantity":1,"amount":9.5}"#;
+const LONGEST_NS: u64 = 3_600_000_000_000;
 /// More than any answer of the judge.
 const LONGEST_ANSWER: usize = 4096;
 
@@ -71,7 +72,7 @@ fn main() -> io::Result<()> {
         args.addr,
         BODY.len()
     );
-    let histogram = || Histogram::new(3).expect("three digits are within the library's bounds");
+    let histogram = || Histogram::new_with_max(LONGEST_NS, 3).expect("an hour is within the library's bounds");
     let mut play = Loop {
         request: request.into_bytes(),
         connections,
