@@ -1,6 +1,8 @@
 //! The generator's clock against servers whose own stamps are known: a known delay, a known stall, a known rate.
+//! `--nocapture` prints what was found.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stdout, reason = "what was found is for reading")]
 
 mod common;
 
@@ -44,6 +46,7 @@ fn a_known_delay_is_reported_as_the_server_stamped_it() {
         // The histogram holds 0.1 % of any value.
         assert!(reported >= served * 0.999, "{reported} µs reported of {served}");
         let way = reported - served;
+        println!("delay of {served:.1} µs by the server's stamps: p50 {reported:.1} µs, {way:.1} µs more");
         assert!(way <= LONGEST_WAY, "{way} µs more than the server's {served}");
     }
 }
@@ -65,6 +68,7 @@ fn a_known_stall_is_reported_whole() {
     for (quantile, reported) in [(0.5, response.p50), (0.9, response.p90), (0.99, response.p99), (0.999, response.p999)]
     {
         let error = reported.unwrap() / (quantile * 1e6) - 1.0;
+        println!("stall of 1 s: quantile {quantile} is {:.1} ms, {:+.2} %", reported.unwrap() / 1e3, error * 100.0);
         assert!((-0.005..=STALL_TOLERANCE).contains(&error), "p{quantile}: {reported:?} is {:.2} % off", error * 100.0);
     }
 }
@@ -76,5 +80,7 @@ fn the_rate_offered_is_the_rate_asked_for_also_when_it_is_fractional() {
     let played = played(target(addr, 4), 333.3, Duration::from_secs(10));
     assert_eq!(played.load.scheduled, 3_333);
     assert_eq!(played.load.completed, 3_333, "{:?}", played.load);
-    assert!((played.rate.offered / 333.3 - 1.0).abs() <= 1e-4, "{:?}", played.rate);
+    let error = played.rate.offered / 333.3 - 1.0;
+    println!("333.3 requests per second over 10 s: {:.4} offered, {:+.4} %", played.rate.offered, error * 100.0);
+    assert!(error.abs() <= 1e-4, "{:?}", played.rate);
 }
