@@ -95,6 +95,10 @@ pub struct Played {
     pub rate: RateAchieved,
     /// How long after its intended time a completed request was written.
     pub lateness_us: Quantiles,
+    /// How late the generator itself turned to an arrival: the part of the lateness that no service is to blame for. Absent
+    /// in results of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake_us: Option<Quantiles>,
     /// From the intended time to the last byte, of completed requests.
     pub response_us: Quantiles,
     /// From the write to the last byte, of completed requests.
@@ -295,6 +299,7 @@ pub(super) fn conclude(asked: Option<f64>, parts: &[Part], connections: usize, s
     Played {
         rate,
         lateness_us: Quantiles::of(&tally.lateness),
+        wake_us: Some(Quantiles::of(&tally.wake)),
         response_us: Quantiles::of(&tally.response),
         service_us: Quantiles::of(&tally.service),
         hdr: Hdr {
