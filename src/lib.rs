@@ -11,8 +11,9 @@
 //! | room | what is in it |
 //! | --- | --- |
 //! | [`cli`], [`commands`] | the command line, and one file per subcommand |
-//! | [`scenario`], [`mode`], [`units`], [`metric`] | what is asked for, as plain data |
+//! | [`scenario`], [`mode`], [`slo`], [`units`], [`metric`] | what is asked for, as plain data |
 //! | [`plan`], [`arrivals`], [`workload`] | which arm plays when, when requests are due, what they hold; pure |
+//! | [`capacity`] | which rate a search for the highest one tries next; pure |
 //! | [`placement`] | which cores generator and service run on |
 //! | [`trial`] | drives a plan over lanes and records |
 //! | [`lane`] | one freshly launched process per arm and round: the parent's side, and the lane's own |
@@ -32,6 +33,7 @@
 
 pub mod analysis;
 pub mod arrivals;
+pub mod capacity;
 pub mod cli;
 pub mod commands;
 #[cfg(test)]
@@ -51,6 +53,7 @@ pub mod result;
 pub mod scenario;
 pub mod service;
 pub mod sink;
+pub mod slo;
 pub mod stats;
 pub mod telemetry;
 pub mod trial;

@@ -30,6 +30,10 @@ pub struct RateError(f64);
 impl Rate {
     /// 10 000 requests per second, the rate of the claims under test.
     pub const TEN_THOUSAND: Self = Self { micro: 10_000_000_000 };
+    /// The lowest that can be asked for: one request in a thousand seconds.
+    pub const MIN: Self = Self { micro: 1_000 };
+    /// The highest that can be asked for: ten million requests per second.
+    pub const MAX: Self = Self { micro: 10_000_000_000_000 };
 
     /// 1000 requests per second, which any server should take.
     pub const A_THOUSAND: Self = Self { micro: 1_000_000_000 };
@@ -39,7 +43,7 @@ impl Rate {
     /// # Errors
     /// When it is not between 0.001 and 10 million.
     pub fn per_second(per_second: f64) -> Result<Self, RateError> {
-        if !(0.001..=1e7).contains(&per_second) {
+        if !(Self::MIN.as_f64()..=Self::MAX.as_f64()).contains(&per_second) {
             return Err(RateError(per_second));
         }
         // In range by the check above: at most 1e13.
