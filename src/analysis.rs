@@ -8,14 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::capacity::{Next, Outcome, Search, Step};
 use crate::generator::{Validity, Verdict, decode};
 use crate::metric::Metric;
-use crate::record::{LaneRecord, Records, SliceRecord};
-use crate::scenario::{Arm, Role};
+use crate::record::{Header, LaneRecord, Records, SliceRecord};
+use crate::scenario::{Arm, Role, Scenario};
 use crate::service::ORDERS_TOTAL;
 use crate::sink::TreeReport;
+use crate::slo::Slo;
 use crate::stats::{Interval, Paired, sign_flip_p};
 use crate::telemetry::{Exports, ServiceSpans};
+use crate::units::{Rate, micros};
 
 /// Confidence of every interval.
 pub const CONFIDENCE: f64 = 0.95;
@@ -50,7 +53,7 @@ pub struct Rounds {
     pub planned: u32,
     /// In which every arm played all its slices.
     pub complete: u32,
-    /// Of these, void: a slice was invalid, and the round counts for no arm.
+    /// Void: a slice was invalid, or a search could not decide, and the round counts for no arm.
     pub void: Vec<u32>,
 }
 
@@ -70,6 +73,10 @@ pub struct ArmSummary {
     pub cpu_us_per_request: CpuPerRequest,
     /// From the intended send time to the last byte.
     pub response_us: ResponseUs,
+    /// The highest rate that held the SLO with no loss, in requests per second; only of a search. What else is said of a
+    /// searched arm is of the steps that gave its answers, each at the arm's own rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_rps: Option<f64>,
     /// Allocations per such request; null where they are not counted.
     pub allocations_per_request: Option<f64>,
     /// Resident memory at the end of the round.
@@ -217,7 +224,10 @@ pub struct Delta {
 /// Analyses a run.
 pub fn analyse(records: &Records) -> Analysis {
     let scenario = &records.header.scenario;
-    let (rounds, mut validity) = sort_rounds(records);
+    let (rounds, mut validity) = match &scenario.slo {
+        None => sort_rounds(records),
+        Some(slo) => sort_searches(records, slo),
+    };
     let valid: Vec<u32> = complete_rounds(records).into_iter().filter(|round| !rounds.void.contains(round)).collect();
     let values = RoundValues::of(records, &valid);
     let arms = scenario.arms.iter().map(|arm| summarise(arm, records, &values, &valid)).collect();
@@ -227,7 +237,7 @@ pub fn analyse(records: &Records) -> Analysis {
             .arms
             .iter()
             .filter(|arm| arm.role != Role::Baseline)
-            .flat_map(|arm| Metric::ALL.map(|metric| compare(metric, &arm.name, &baseline.name, &values)))
+            .flat_map(|arm| compared(scenario).map(|metric| compare(metric, &arm.name, &baseline.name, &values)))
             .collect(),
         _ => Vec::new(),
     };
@@ -237,17 +247,75 @@ pub fn analyse(records: &Records) -> Analysis {
     Analysis { validity, rounds, arms, deltas }
 }
 
-/// Rounds in which every slice of the plan was played and every lane reported.
+/// What arms are compared by: a search finds their capacities, at rates where nothing else is comparable.
+fn compared(scenario: &Scenario) -> impl Iterator<Item = Metric> {
+    let searched = scenario.slo.is_some();
+    Metric::ALL.into_iter().filter(move |metric| (*metric == Metric::Capacity) == searched)
+}
+
+/// Rounds in which every slice of the plan was played, or every search ended, and every lane reported.
 fn complete_rounds(records: &Records) -> Vec<u32> {
-    let plan = &records.header.plan;
+    let Header { plan, scenario, .. } = &records.header;
     (0..plan.rounds)
         .filter(|round| {
             let played = records.slices.iter().filter(|slice| slice.round == *round).count();
             let ended = records.lanes.iter().filter(|lane| lane.round == *round).count();
             let planned = plan.order.get(*round as usize).map_or(0, Vec::len);
-            planned > 0 && played == planned && ended == records.header.scenario.arms.len()
+            // Lanes end when their searches have.
+            let all = if scenario.slo.is_some() { played > 0 } else { planned > 0 && played == planned };
+            all && ended == scenario.arms.len()
         })
         .collect()
+}
+
+/// What the search of an arm came to, and its steps in one round.
+fn searched<'a>(records: &'a Records, slo: &Slo, round: u32, arm: &str) -> (Next, Vec<(Step, &'a SliceRecord)>) {
+    let scenario = &records.header.scenario;
+    let mut search = Search::from(scenario.rps, scenario.slice);
+    let mut steps = Vec::new();
+    for slice in slices_of(records, round, arm) {
+        // A rate in the range of rates was asked for, in a slice that is a step.
+        if let Some(rate) = slice.played.rate.asked.and_then(|asked| Rate::per_second(asked).ok()) {
+            let step = Step { rate, outcome: Outcome::of(&slice.played, slo) };
+            search.note(step);
+            steps.push((step, slice));
+        }
+    }
+    (search.next(), steps)
+}
+
+/// The slices that an arm's values of a round are taken from: all of them, or the step that gave its search the answer.
+fn telling<'a>(records: &'a Records, round: u32, arm: &str) -> Vec<&'a SliceRecord> {
+    let Some(slo) = &records.header.scenario.slo else { return slices_of(records, round, arm).collect() };
+    let (Next::Found(answer), steps) = searched(records, slo, round, arm) else { return Vec::new() };
+    let held = |step: &Step| *step == Step { rate: answer, outcome: Outcome::Held };
+    steps.iter().find(|(step, _)| held(step)).map(|(_, slice)| *slice).into_iter().collect()
+}
+
+fn slices_of<'a>(records: &'a Records, round: u32, arm: &str) -> impl Iterator<Item = &'a SliceRecord> {
+    records.slices.iter().filter(move |slice| slice.round == round && slice.arm == arm)
+}
+
+/// A round in which a search could not decide is void; when no round is left, nothing was measured.
+fn sort_searches(records: &Records, slo: &Slo) -> (Rounds, Validity) {
+    let Header { scenario, plan, .. } = &records.header;
+    let complete = complete_rounds(records);
+    let mut undecided = Vec::new();
+    for round in &complete {
+        for arm in &scenario.arms {
+            if let (Next::Undecided(reason), _) = searched(records, slo, *round, &arm.name) {
+                undecided.push((*round, format!("{}: {reason}", arm.name)));
+            }
+        }
+    }
+    let void: BTreeSet<u32> = undecided.iter().map(|(round, _)| *round).collect();
+    let verdict = if void.len() == complete.len() { Verdict::Invalid } else { Verdict::Degraded };
+    let mut validity = Validity::default();
+    for (_, reason) in undecided {
+        validity.find(verdict, reason);
+    }
+    let rounds = Rounds { planned: plan.rounds, complete: complete.len() as u32, void: void.into_iter().collect() };
+    (rounds, validity)
 }
 
 fn sort_rounds(records: &Records) -> (Rounds, Validity) {
@@ -275,9 +343,8 @@ impl RoundValues {
         let mut values: BTreeMap<(String, Metric), Vec<Result<f64, String>>> = BTreeMap::new();
         for round in valid {
             for arm in &records.header.scenario.arms {
-                let slices: Vec<&SliceRecord> =
-                    records.slices.iter().filter(|slice| slice.round == *round && slice.arm == arm.name).collect();
-                let measured = RoundOfArm::of(&slices, records.header.scenario.slice.as_secs_f64() * 1e6);
+                let slices = telling(records, *round, &arm.name);
+                let measured = RoundOfArm::of(&slices, &records.header.scenario);
                 for metric in Metric::ALL {
                     values.entry((arm.name.clone(), metric)).or_default().push(measured.value(metric));
                 }
@@ -297,6 +364,8 @@ impl RoundValues {
 
 /// One arm in one round: its slices put together.
 struct RoundOfArm {
+    /// Of a search, whose only slice is the step that gave its answer.
+    capacity: Option<f64>,
     /// With a success, and thus a response time.
     completed: u64,
     /// As asked; what costs are divided by.
@@ -309,8 +378,10 @@ struct RoundOfArm {
 }
 
 impl RoundOfArm {
-    fn of(slices: &[&SliceRecord], slice_us: f64) -> Self {
+    fn of(slices: &[&SliceRecord], scenario: &Scenario) -> Self {
+        let slice_us = micros(scenario.slice);
         let mut whole = Self {
+            capacity: scenario.slo.as_ref().and(slices.first()).and_then(|step| step.played.rate.asked),
             completed: 0,
             answered: 0,
             request_us: 0.0,
@@ -367,6 +438,10 @@ impl RoundOfArm {
             Metric::ResponseP999 => self.response_us(0.999),
             Metric::Allocations => self.allocations.clone().map(|(count, _)| per_request(count)),
             Metric::AllocatedBytes => self.allocations.clone().map(|(_, bytes)| per_request(bytes)),
+            Metric::Capacity => self.capacity.ok_or_else(|| "it was not searched for".into()),
+            Metric::Rss if self.capacity.is_some() => {
+                Err("what a process holds after an overload does not tell of the rate it sustains".into())
+            }
             Metric::Rss => self.rss_bytes.map(|bytes| bytes as f64).ok_or_else(|| "not measured".into()),
         }
     }
@@ -406,21 +481,32 @@ fn summarise(arm: &Arm, records: &Records, values: &RoundValues, valid: &[u32]) 
         p99: mean(Metric::ResponseP99),
         p999: mean(Metric::ResponseP999),
     };
+    let searched = records.header.scenario.slo.is_some();
+    let capacity_rps = if searched { mean(Metric::Capacity) } else { None };
     let allocations_per_request = mean(Metric::Allocations);
     mean(Metric::AllocatedBytes);
     let rss_bytes = mean(Metric::Rss);
     let mut validity = Validity::default();
-    let slices = || records.slices.iter().filter(|slice| slice.arm == arm.name);
-    slices().for_each(|slice| validity.merge(&slice.played.validity));
+    let told: Vec<&SliceRecord> = valid.iter().flat_map(|round| telling(records, *round, &arm.name)).collect();
+    if searched {
+        // A step that failed says what the service cannot do, and nothing against the measurement.
+        for slice in &told {
+            validity.merge(&slice.played.validity);
+        }
+    } else {
+        let all = records.slices.iter().filter(|slice| slice.arm == arm.name);
+        all.for_each(|slice| validity.merge(&slice.played.validity));
+    }
     let lanes: Vec<&LaneRecord> =
         records.lanes.iter().filter(|lane| lane.arm == arm.name && valid.contains(&lane.round)).collect();
     ArmSummary {
         name: arm.name.clone(),
         mode: arm.mode.name.clone(),
         role: arm.role,
-        requests: slices().filter(|slice| valid.contains(&slice.round)).map(|s| s.played.answered()).sum(),
+        requests: told.iter().map(|slice| slice.played.answered()).sum(),
         cpu_us_per_request,
         response_us,
+        capacity_rps,
         allocations_per_request,
         rss_bytes,
         intervals,

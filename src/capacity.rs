@@ -21,9 +21,9 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::generator::Played;
+use crate::generator::{MEDIAN_LATE_INVALID, Played};
 use crate::slo::Slo;
-use crate::units::Rate;
+use crate::units::{Rate, micros};
 
 /// How far the rate that did not hold may be above the answer, as a share of it.
 pub const RESOLUTION: f64 = 0.03;
@@ -62,8 +62,8 @@ impl Outcome {
     /// What `played` says of the service. That requests were written late is no excuse: a service that cannot keep up makes
     /// the generator wait for its connections. That the generator turned to them late is: a failure is then its own.
     pub fn of(played: &Played, slo: &Slo) -> Self {
-        let Played { load, response_us, wake_us, .. } = played;
-        let answered = load.completed == load.scheduled;
+        let Played { load, mix, response_us, wake_us, .. } = played;
+        let answered = played.answered() == load.scheduled && mix.not_refused == 0;
         if starved(played) {
             Self::Starved
         } else if answered && slo.holds(response_us) {
@@ -76,9 +76,10 @@ impl Outcome {
     }
 }
 
-/// Whether the generator itself was starved of CPU.
+/// Whether the generator was starved of CPU throughout, so that nothing of the step is the service's doing.
 fn starved(played: &Played) -> bool {
-    played.validity.causes.iter().any(|cause| cause.contains("starved of CPU"))
+    let wake_us = played.wake_us.as_ref().and_then(|wake| wake.p50);
+    wake_us.is_some_and(|us| us > micros(MEDIAN_LATE_INVALID))
 }
 
 /// A rate that was tried, and what came of it.

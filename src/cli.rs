@@ -17,6 +17,7 @@ use crate::commands::load::{Assignment, Pace};
 use crate::generator::Pacing;
 use crate::placement::{IdleCores, Pinning};
 use crate::scenario::{Endpoint, Format, Isolation, ModeName, ModeNames, Settings, Transport, parse_positive_duration};
+use crate::slo::Slo;
 use crate::units::{Rate, RateError, parse_duration};
 use crate::workload::{Share, UserIds};
 
@@ -34,6 +35,7 @@ Examples:
   otelbench run --rps 10000 --mode full          what the full stack costs at 10 000 RPS
   otelbench run --mode metrics,full --rounds 12  two modes against none, in more rounds
   otelbench run scenarios/article.toml           a scenario from a file; flags win over it
+  otelbench capacity --slo p99=10ms --mode full  the highest rate with the full stack, and without
   otelbench report results/run.json --format markdown
   otelbench serve --mode full --endpoint http://localhost:4317
 
@@ -45,6 +47,8 @@ Exit codes: 0 done, 1 a gate failed, 2 usage or input, 3 inconclusive, 4 the mea
 pub enum Command {
     /// Measure the overhead of telemetry modes
     Run(Box<RunArgs>),
+    /// Find the highest rate that each mode sustains within an SLO
+    Capacity(Box<CapacityArgs>),
     /// Render a stored result again
     Report(ReportArgs),
     /// Put load on any HTTP target with the generator alone
@@ -65,10 +69,9 @@ pub enum Command {
     Lane,
 }
 
-/// `otelbench run`.
+/// What `run` and `capacity` share.
 #[derive(Debug, Args)]
-#[command(after_help = RUN_EXAMPLES)]
-pub struct RunArgs {
+struct ExperimentArgs {
     /// A scenario file; each of its keys is an option below
     #[arg(value_name = "SCENARIO.toml")]
     scenario: Option<PathBuf>,
@@ -87,9 +90,6 @@ pub struct RunArgs {
     /// Fresh launches of every arm [default: 8]
     #[arg(long, value_name = "N")]
     rounds: Option<NonZeroU32>,
-    /// Slices of load per lane and round [default: 2]
-    #[arg(long, value_name = "N")]
-    slices: Option<NonZeroU32>,
     /// Length of a slice [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = parse_positive_duration)]
     slice: Option<Duration>,
@@ -156,6 +156,17 @@ pub struct RunArgs {
     quiet: bool,
 }
 
+/// `otelbench run`.
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub struct RunArgs {
+    #[command(flatten)]
+    experiment: ExperimentArgs,
+    /// Slices of load per lane and round [default: 2]
+    #[arg(long, value_name = "N")]
+    slices: Option<NonZeroU32>,
+}
+
 const RUN_EXAMPLES: &str = "\
 Examples:
   otelbench run --rps 10000 --mode full
@@ -178,9 +189,9 @@ and, in a file alone, a mix of requests by weight:
   [[mix]]
   endpoint = \"healthz\"";
 
-impl RunArgs {
+impl ExperimentArgs {
     /// The scenario file, and what the flags say.
-    pub fn into_parts(self) -> (Option<PathBuf>, Settings) {
+    fn into_parts(self) -> (Option<PathBuf>, Settings) {
         let settings = Settings {
             name: None,
             rps: self.rps,
@@ -188,7 +199,7 @@ impl RunArgs {
             baseline: self.baseline,
             no_placebo: self.no_placebo.then_some(true),
             rounds: self.rounds,
-            slices: self.slices,
+            slices: None,
             slice: self.slice,
             warmup: self.warmup,
             seed: self.seed,
@@ -205,6 +216,7 @@ impl RunArgs {
             isolation: self.isolation,
             connections: self.connections,
             shards: self.shards,
+            slo: None,
             timeout: self.timeout,
             payment_delay: self.payment_delay,
             service_threads: self.service_threads,
@@ -214,6 +226,49 @@ impl RunArgs {
             quiet: self.quiet.then_some(true),
         };
         (self.scenario, settings)
+    }
+}
+
+impl RunArgs {
+    /// The scenario file, and what the flags say.
+    pub fn into_parts(self) -> (Option<PathBuf>, Settings) {
+        let (file, settings) = self.experiment.into_parts();
+        (file, Settings { slices: self.slices, ..settings })
+    }
+}
+
+/// `otelbench capacity`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = CAPACITY_EXAMPLES,
+    mut_arg("rps", |arg| arg.help("Where the first search starts, in requests per second [default: 10000]")),
+    mut_arg("rounds", |arg| arg.help("Fresh launches of every arm, each with a search of its own [default: 5]")),
+    mut_arg("slice", |arg| arg.help("Length of a step of the search [default: 1s, or what shows an overload of 2 %]")),
+    mut_arg("arrivals", |arg| arg.help("Arrival process: constant or poisson [default: constant]")),
+    mut_arg("timeout", |arg| arg.help("Time a request may take from when it was written [default: 1s, or twice the SLO]"))
+)]
+pub struct CapacityArgs {
+    /// What must hold, such as p99=10ms or p50=1ms,p99=10ms: limits on p50, p90, p99, p99.9 and max of the response time.
+    /// Besides, no request may be lost
+    #[arg(long, value_name = "SLO")]
+    slo: Option<Slo>,
+    #[command(flatten)]
+    experiment: ExperimentArgs,
+}
+
+const CAPACITY_EXAMPLES: &str = "\
+Examples:
+  otelbench capacity --slo p99=10ms
+  otelbench capacity --slo p50=1ms,p99=10ms --mode full --rounds 10
+  otelbench capacity scenarios/article.toml --slo p99=100ms --rps 5000
+
+A step that is longer shows a smaller overload; `--slo p99=10ms` takes 1s. An answer is within 3 % of a rate that fails.";
+
+impl CapacityArgs {
+    /// The scenario file, and what the flags say.
+    pub fn into_parts(self) -> (Option<PathBuf>, Settings) {
+        let (file, settings) = self.experiment.into_parts();
+        (file, Settings { slo: self.slo, ..settings })
     }
 }
 
@@ -457,6 +512,7 @@ mod tests {
             transport: Some(Transport::Tcp),
             isolation: Some(Isolation::Process),
             connections: Some(_),
+            slo: None,
             timeout: Some(_),
             payment_delay: Some(_),
             service_threads: Some(_),
@@ -469,5 +525,19 @@ mod tests {
             panic!("an option is lost: {settings:?}")
         };
         assert_eq!(modes.len(), 2);
+    }
+
+    #[test]
+    fn capacity_takes_the_options_of_run_but_for_slices() {
+        let line = "otelbench capacity s.toml --slo p50=1ms,p99=10ms --rps 5 --mode full --rounds 3 --slice 2s --quiet";
+        let Ok(Cli { command: Command::Capacity(args) }) = Cli::try_parse_from(line.split_whitespace()) else {
+            panic!("the line is not accepted")
+        };
+        let (file, settings) = args.into_parts();
+        assert_eq!(file, Some(PathBuf::from("s.toml")));
+        assert_eq!(settings.slo, "p50=1ms,p99=10ms".parse().ok());
+        assert!(settings.rps.is_some() && settings.mode.is_some() && settings.slice.is_some(), "{settings:?}");
+        let error = Cli::try_parse_from("otelbench capacity --slices 2".split_whitespace()).unwrap_err();
+        assert!(error.to_string().contains("--slices"), "{error}");
     }
 }

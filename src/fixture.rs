@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::capacity::{Next, Outcome, Search, Step, near};
 use crate::generator::answered;
 use crate::machine::{Machine, Tool};
 use crate::meter::CpuUs;
@@ -10,6 +11,7 @@ use crate::plan::Plan;
 use crate::record::{Header, Idle, LaneRecord, Records, SCHEMA, SliceRecord, Spent};
 use crate::scenario::{Scenario, Settings};
 use crate::sink::{Received, TreeReport};
+use crate::slo::Slo;
 use crate::telemetry::{Account, Exports, ServiceSpans};
 
 /// Requests in every slice.
@@ -103,6 +105,33 @@ pub(crate) fn run(rounds: u32, cost: impl Fn(&str, u32) -> f64) -> Records {
         for (place, arm) in order.iter().enumerate() {
             let earlier = order[..place].iter().filter(|other| *other == arm).count() as u32;
             slices.push(slice(round, earlier, arm, cost(arm, round)));
+        }
+        lanes.extend(header.scenario.arms.iter().map(|arm| lane(round, &arm.name, arm.name == "full")));
+    }
+    Records { header, slices, lanes }
+}
+
+/// A search for the capacity of `full` within p99=10ms: its real steps, against services that hold what `capacity` says of
+/// arm and round; at their capacity each request costs 20 µs.
+pub(crate) fn search(rounds: u32, capacity: impl Fn(&str, u32) -> f64) -> Records {
+    let mut header = header("full", rounds);
+    let slo: Slo = "p99=10ms".parse().unwrap();
+    header.scenario.slo = Some(slo.clone());
+    header.scenario.slices = 1;
+    header.plan = Plan::new(&header.scenario.arm_names(), rounds, 1, 7);
+    let (mut slices, mut lanes) = (Vec::new(), Vec::new());
+    for (round, order) in (0..rounds).zip(&header.plan.order) {
+        for (place, arm) in (0..).zip(order) {
+            let mut search =
+                Search::from(near(header.scenario.rps, u64::from(round) * 100 + place), header.scenario.slice);
+            for step in 0.. {
+                let Next::Try(rate) = search.next() else { break };
+                let held = rate.as_f64() <= capacity(arm, round);
+                let mut record = slice(round, step, arm, if held { 20.0 } else { 2_000.0 });
+                record.played.rate.asked = Some(rate.as_f64());
+                search.note(Step { rate, outcome: Outcome::of(&record.played, &slo) });
+                slices.push(record);
+            }
         }
         lanes.extend(header.scenario.arms.iter().map(|arm| lane(round, &arm.name, arm.name == "full")));
     }

@@ -27,6 +27,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             let (file, flags) = args.into_parts();
             commands::run::run(file.as_deref(), flags)
         }
+        Command::Capacity(args) => {
+            let (file, flags) = args.into_parts();
+            commands::capacity::run(file.as_deref(), flags)
+        }
         Command::Load(args) => commands::load::run(&args.into_assignment()?),
         Command::Report(args) => commands::report::run(&args.result, args.format),
         Command::Serve(args) => {

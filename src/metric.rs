@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Metric {
+    /// The highest rate that holds the SLO with no loss, in requests per second. A search compares this and nothing else:
+    /// its arms are at different rates.
+    #[serde(rename = "capacity_rps")]
+    Capacity,
     /// CPU time of the service and its telemetry per request answered as asked, in microseconds.
     #[serde(rename = "cpu_us_per_request")]
     Cpu,
@@ -40,7 +44,8 @@ pub enum Metric {
 
 impl Metric {
     /// All of them, in the order in which they are reported.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
+        Self::Capacity,
         Self::Cpu,
         Self::CpuRequest,
         Self::CpuExporter,

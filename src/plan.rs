@@ -18,7 +18,7 @@ pub struct Plan {
     pub seed: u64,
     /// Fresh launches of every arm.
     pub rounds: u32,
-    /// Slices of each arm in each round.
+    /// Slices of each arm in each round; of a search, as many as it takes.
     pub slices: u32,
     /// For each round the names of the arms in the order their slices are played.
     pub order: Vec<Vec<String>>,

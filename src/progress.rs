@@ -17,10 +17,16 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Progress through `rounds` rounds with this much load in all.
-    pub fn new(rounds: u32, load: Duration, quiet: bool) -> Self {
-        let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(whole_micros(load)) };
-        let style = ProgressStyle::with_template("{spinner} {msg:44} {bar:28} {percent:>3} %  {eta} left");
+    /// Progress through `rounds` rounds with this much load in all, where that is known.
+    pub fn new(rounds: u32, load: Option<Duration>, quiet: bool) -> Self {
+        let (bar, template) = match load {
+            _ if quiet => (ProgressBar::hidden(), ""),
+            Some(load) => {
+                (ProgressBar::new(whole_micros(load)), "{spinner} {msg:44} {bar:28} {percent:>3} %  {eta} left")
+            }
+            None => (ProgressBar::new_spinner(), "{spinner} {msg:60} {elapsed}"),
+        };
+        let style = ProgressStyle::with_template(template);
         // The template is a constant; indicatif's own look is as good as an error.
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.enable_steady_tick(Duration::from_millis(120));
@@ -36,6 +42,10 @@ impl Progress {
             }
             Event::Playing { round, arm, lasts } => {
                 self.say(*round, &format!("load on {arm}"));
+                *lasts
+            }
+            Event::Trying { round, arm, rate, lasts } => {
+                self.say(*round, &format!("trying {rate} requests per second on {arm}"));
                 *lasts
             }
             Event::Ending { round } => {

@@ -276,10 +276,13 @@ impl Records {
         Ok(records)
     }
 
-    /// Whether every slice that was planned is here.
+    /// Whether every slice that was planned is here; of searches, whose slices nobody planned, whether every lane ended.
     pub fn is_whole(&self) -> bool {
-        let planned: usize = self.header.plan.order.iter().map(Vec::len).sum();
-        self.slices.len() == planned
+        let Header { scenario, plan, .. } = &self.header;
+        match scenario.slo {
+            None => self.slices.len() == plan.order.iter().map(Vec::len).sum::<usize>(),
+            Some(_) => self.lanes.len() == plan.order.len() * scenario.arms.len(),
+        }
     }
 }
 

@@ -16,11 +16,17 @@ use crate::arrivals::Arrivals;
 use crate::generator::{self, Pacing};
 use crate::mode::{self, Mode, UnknownMode};
 use crate::placement::{self, IdleCores, Pinning, Placement};
+use crate::slo::Slo;
 use crate::units::{Rate, parse_duration};
 use crate::workload::{Mix, Payload, Share, UserIds};
 
 /// Name of the arm that repeats the baseline.
 pub const PLACEBO: &str = "placebo";
+
+/// The overload that a capacity step shows unless its length is given, as a share of the capacity.
+const OVERLOAD_SHOWN: f64 = 0.02;
+/// The overload that a capacity step must show: the bound on what a rate that held may be above the capacity.
+const OVERLOAD_MISSED: f64 = 0.05;
 
 /// What a user asked for, in a file or by flags; `None` where nothing was said.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -76,6 +82,8 @@ pub struct Settings {
     pub connections: Option<NonZeroUsize>,
     /// Threads of the generator, which share the connections.
     pub shards: Option<NonZeroUsize>,
+    /// What a capacity is searched within; `run` ignores it.
+    pub slo: Option<Slo>,
     /// Time a request may take from when it was written.
     #[serde(default, deserialize_with = "positive_duration")]
     pub timeout: Option<Duration>,
@@ -299,6 +307,34 @@ pub enum ScenarioError {
         "--error-share is the share of the orders to be refused, and the mix has none; add {{ endpoint = \"order\" }} to it, or leave --error-share out"
     )]
     NothingToRefuse,
+    /// A capacity is asked for without saying within what.
+    #[error("the SLO is missing: say what must hold with --slo p99=10ms, or with slo = \"p99=10ms\" in the scenario")]
+    NoSlo,
+    /// The rates of a search are its own.
+    #[error("--arrivals {0}: a capacity is one rate, which the search sets; write constant or poisson")]
+    ChangingRate(Arrivals),
+    /// An overload would go unnoticed.
+    #[error(
+        "--slice {slice}: within {slo} a step so short lets rates pass that are far above the capacity; make it {least} or longer"
+    )]
+    StepTooShort {
+        /// Length of a step.
+        slice: humantime::FormattedDuration,
+        /// The SLO.
+        slo: Slo,
+        /// What would do.
+        least: humantime::FormattedDuration,
+    },
+    /// What the SLO allows would be cut off.
+    #[error("--timeout {timeout}: {slo} lets a request take longer; make it {least} or longer")]
+    TimeoutTooShort {
+        /// The time-out.
+        timeout: humantime::FormattedDuration,
+        /// The SLO.
+        slo: Slo,
+        /// What would do.
+        least: humantime::FormattedDuration,
+    },
 }
 
 impl Settings {
@@ -344,6 +380,7 @@ impl Settings {
             isolation: self.isolation.or(other.isolation),
             connections: self.connections.or(other.connections),
             shards: self.shards.or(other.shards),
+            slo: self.slo.or(other.slo),
             timeout: self.timeout.or(other.timeout),
             payment_delay: self.payment_delay.or(other.payment_delay),
             service_threads: self.service_threads.or(other.service_threads),
@@ -361,14 +398,19 @@ impl Settings {
 pub struct Scenario {
     /// Names the scenario.
     pub name: String,
-    /// Requests per second asked of the generator; arrivals that bring their own rates ignore it.
+    /// Requests per second asked of the generator; arrivals that bring their own rates ignore it. With an SLO, where the
+    /// first search starts.
     #[cfg_attr(test, schemars(with = "f64"))]
     pub rps: Rate,
+    /// What the highest rate of each arm is searched within; absent where load is played at one rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub slo: Option<Slo>,
     /// The conditions compared; the baseline stands first.
     pub arms: Vec<Arm>,
     /// Fresh launches of every arm.
     pub rounds: u32,
-    /// Slices of each arm in each round.
+    /// Slices of each arm in each round; with an SLO, as many as its search takes.
     pub slices: u32,
     /// Length of a slice, such as `1s`.
     #[serde(with = "humantime_serde")]
@@ -451,7 +493,49 @@ pub enum Collector {
 }
 
 impl Scenario {
-    /// Fills in every default.
+    /// Fills in every default of a search for the capacity.
+    ///
+    /// # Errors
+    /// When there is no SLO, or the settings contradict it or each other.
+    pub fn of_capacity(settings: Settings) -> Result<Self, ScenarioError> {
+        let slo = settings.slo.clone().ok_or(ScenarioError::NoSlo)?;
+        let defaults = Settings {
+            name: Some("capacity".into()),
+            rounds: NonZeroU32::new(5),
+            slice: Some(slo.shows_overload_in(OVERLOAD_SHOWN).max(Duration::from_secs(1))),
+            // What an overloaded step leaves behind is waited for no longer than it takes to know that it was.
+            timeout: Some((slo.longest() * 2).max(Duration::from_secs(1))),
+            ..Settings::default()
+        };
+        // How high the search goes is not known, so the generator has all the shards that there is room for.
+        let shards = match settings.transport.unwrap_or_default() {
+            Transport::Tcp => NonZeroUsize::new(generator::shards(None, placement::allowed_cores().len())),
+            Transport::Direct => None,
+        };
+        let defaults = Settings { shards, ..defaults };
+        let scenario = Self::resolve(Settings { slices: NonZeroU32::new(1), ..settings }.or(defaults))?;
+        if !matches!(scenario.arrivals, Arrivals::Constant | Arrivals::Poisson) {
+            return Err(ScenarioError::ChangingRate(scenario.arrivals));
+        }
+        let written = |duration: Duration| humantime::format_duration(duration);
+        let least = slo.shows_overload_in(OVERLOAD_MISSED);
+        if scenario.slice < least {
+            // Whole milliseconds are easier to write.
+            let least = Duration::from_millis(least.as_millis() as u64 + 1);
+            return Err(ScenarioError::StepTooShort { slice: written(scenario.slice), slo, least: written(least) });
+        }
+        if scenario.timeout < slo.longest() {
+            let least = slo.longest();
+            return Err(ScenarioError::TimeoutTooShort {
+                timeout: written(scenario.timeout),
+                slo,
+                least: written(least),
+            });
+        }
+        Ok(Self { slo: Some(slo), ..scenario })
+    }
+
+    /// Fills in every default of a run, which has no SLO.
     ///
     /// # Errors
     /// When the settings contradict each other.
@@ -503,6 +587,7 @@ impl Scenario {
         Ok(Self {
             name: settings.name.unwrap_or_else(|| "run".into()),
             rps,
+            slo: None,
             arms: arms(baseline, treatments, settings.no_placebo.unwrap_or(false))?,
             rounds: settings.rounds.map_or(8, NonZeroU32::get),
             slices: settings.slices.map_or(2, NonZeroU32::get),

@@ -1,8 +1,9 @@
 //! Drives a plan over lanes, and records.
 //!
 //! A round launches a fresh lane for every arm and warms each up; then the slices are played, on one lane at a time and in
-//! the plan's order, the others idle; then all lanes end and give their account. What a lane is, this module does not
-//! know: [`Lanes`] is real in [`LiveLanes`] and scripted in tests.
+//! the plan's order, the others idle; then all lanes end and give their account. In a search for the capacity the slices
+//! are its steps, and there are as many as it takes. What a lane is, this module does not know: [`Lanes`] is real in
+//! [`LiveLanes`] and scripted in tests.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::analysis::VOID_INVALID;
+use crate::capacity::{self, Next, Outcome, Search, Step};
 use crate::generator::{Load, Played, Verdict};
 use crate::lane::LOOPBACK;
 use crate::lane::host::{Lane, LaneError, Whereabouts};
@@ -22,7 +24,9 @@ use crate::record::{LaneRecord, RecordLog, RecordsError, SliceRecord, Spent};
 use crate::scenario::{Arm, Collector, Isolation, Scenario};
 use crate::service;
 use crate::sink::{Received, Receiver, Sink, TreeShape};
+use crate::slo::Slo;
 use crate::telemetry::Account;
+use crate::units::Rate;
 use crate::workload::Workload;
 
 /// What a trial is doing, for whoever watches.
@@ -43,6 +47,17 @@ pub enum Event {
         round: u32,
         /// The arm.
         arm: String,
+        /// How long the load will last.
+        lasts: Duration,
+    },
+    /// A step of a search is being played.
+    Trying {
+        /// Round, from 0.
+        round: u32,
+        /// The arm.
+        arm: String,
+        /// The rate that is tried.
+        rate: Rate,
         /// How long the load will last.
         lasts: Duration,
     },
@@ -78,49 +93,153 @@ pub trait Lanes {
     fn finish(&mut self, arm: &str) -> impl Future<Output = Result<(Account, Option<Received>), LaneError>>;
 }
 
-/// Runs the plan that `log` was begun with. When more rounds are void than a valid run may have, the rest is not played.
+/// Runs the plan that `log` was begun with: in each round its slices, or where there is an SLO a search for the capacity of
+/// each arm. When more rounds are void than a valid run may have, the rest is not played.
 ///
 /// # Errors
 /// When a lane fails or a record cannot be written.
 pub async fn run(lanes: &mut impl Lanes, log: &mut RecordLog, watch: &mut impl FnMut(Event)) -> Result<(), TrialError> {
     let header = log.records().header.clone();
-    let (scenario, plan) = (&header.scenario, &header.plan);
-    let mut void = BTreeSet::new();
-    for (round, order) in (0..plan.rounds).zip(&plan.order) {
-        let mut lives: HashMap<&str, Life> = HashMap::new();
-        let arms = in_order(&scenario.arms, order);
-        for arm in &arms {
-            watch(Event::Warming { round, arm: arm.name.clone(), lasts: scenario.warmup });
-            lanes.launch(round, arm).await?;
-            let life = lives.entry(&arm.name).or_default();
+    let mut trial = Trial {
+        scenario: &header.scenario,
+        plan: &header.plan,
+        lanes,
+        log,
+        watch,
+        lives: HashMap::new(),
+        void: BTreeSet::new(),
+        answers: HashMap::new(),
+    };
+    for (round, order) in (0..header.plan.rounds).zip(&header.plan.order) {
+        let arms = in_order(&header.scenario.arms, order);
+        trial.launch(round, &arms).await?;
+        match &header.scenario.slo {
+            None => trial.play(round, order).await?,
+            Some(slo) => trial.search(round, order, slo).await?,
+        }
+        trial.end(round, &arms).await?;
+        if trial.is_lost(round) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A trial that goes on.
+struct Trial<'a, L, W> {
+    scenario: &'a Scenario,
+    plan: &'a Plan,
+    lanes: &'a mut L,
+    log: &'a mut RecordLog,
+    watch: &'a mut W,
+    /// The lanes of the round, by their arms.
+    lives: HashMap<&'a str, Life>,
+    void: BTreeSet<u32>,
+    /// The last capacity found of each arm.
+    answers: HashMap<&'a str, Rate>,
+}
+
+impl<'a, L: Lanes, W: FnMut(Event)> Trial<'a, L, W> {
+    /// Launches a fresh lane for every arm, one after the other, and warms each up.
+    async fn launch(&mut self, round: u32, arms: &[&'a Arm]) -> Result<(), TrialError> {
+        let scenario = self.scenario;
+        for arm in arms {
+            (self.watch)(Event::Warming { round, arm: arm.name.clone(), lasts: scenario.warmup });
+            self.lanes.launch(round, arm).await?;
+            let life = self.lives.entry(&arm.name).or_default();
             if !scenario.warmup.is_zero() {
                 // The slices of a round are numbered from 0; the warm-up must not share the arrivals of any.
-                let load = life.load(scenario, plan, round, u32::MAX, scenario.warmup);
-                life.note(&lanes.play(&arm.name, load).await?.0);
+                let load = life.load(scenario, self.plan.slice_seed(round, u32::MAX), scenario.rps, scenario.warmup);
+                life.note(&self.lanes.play(&arm.name, load).await?.0);
             }
-            watch(Event::Done);
+            (self.watch)(Event::Done);
         }
+        Ok(())
+    }
+
+    /// Plays the round's slices in their order.
+    async fn play(&mut self, round: u32, order: &'a [String]) -> Result<(), TrialError> {
         for arm in order {
-            watch(Event::Playing { round, arm: arm.clone(), lasts: scenario.slice });
-            let life = lives.entry(arm).or_default();
-            let load = life.load(scenario, plan, round, life.slices, scenario.slice);
-            let (played, spent) = lanes.play(arm, load).await?;
-            life.note(&played);
+            (self.watch)(Event::Playing { round, arm: arm.clone(), lasts: self.scenario.slice });
+            let played = self.slice(round, arm, self.scenario.rps).await?;
             if played.validity.verdict == Verdict::Invalid {
-                void.insert(round);
+                self.void.insert(round);
             }
-            log.slice(SliceRecord { round, slice: life.slices, arm: arm.clone(), played, spent })?;
-            life.slices += 1;
-            watch(Event::Done);
-            if void.len() as f64 > VOID_INVALID * f64::from(plan.rounds) {
+            (self.watch)(Event::Done);
+            if self.is_lost(round) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Searches for the capacity of every arm. The searches take turns, a step each: what the machine does meanwhile
+    /// meets them all. The round is void once one of them cannot decide.
+    async fn search(&mut self, round: u32, order: &'a [String], slo: &Slo) -> Result<(), TrialError> {
+        let Scenario { rps, slice: lasts, .. } = *self.scenario;
+        let mut searches: Vec<(&str, Search)> = order
+            .iter()
+            .map(|arm| {
+                let near = |rate| capacity::near(rate, self.plan.slice_seed(round, 0) ^ name_hash(arm));
+                let search = match self.answers.get(arm.as_str()) {
+                    None => Search::from(near(rps), lasts),
+                    Some(answer) => Search::around(near(*answer), lasts),
+                };
+                (arm.as_str(), search)
+            })
+            .collect();
+        loop {
+            let mut ended = true;
+            for (arm, search) in &mut searches {
+                match search.next() {
+                    Next::Found(rate) => drop(self.answers.insert(arm, rate)),
+                    Next::Undecided(_) => {
+                        self.void.insert(round);
+                        return Ok(());
+                    }
+                    Next::Try(rate) => {
+                        ended = false;
+                        (self.watch)(Event::Trying { round, arm: (*arm).into(), rate, lasts });
+                        let played = self.slice(round, arm, rate).await?;
+                        search.note(Step { rate, outcome: Outcome::of(&played, slo) });
+                        (self.watch)(Event::Done);
+                    }
+                }
+            }
+            if ended {
                 return Ok(());
             }
         }
-        watch(Event::Ending { round });
-        for arm in &arms {
-            let (account, received) = lanes.finish(&arm.name).await?;
-            let life = lives.remove(arm.name.as_str()).unwrap_or_default();
-            log.lane(LaneRecord {
+    }
+
+    /// Plays one slice and records it.
+    async fn slice(&mut self, round: u32, arm: &'a str, rate: Rate) -> Result<Played, TrialError> {
+        let life = self.lives.entry(arm).or_default();
+        let slice = life.slices;
+        let load = life.load(self.scenario, self.plan.slice_seed(round, slice), rate, self.scenario.slice);
+        let (played, spent) = self.lanes.play(arm, load).await?;
+        life.note(&played);
+        life.slices += 1;
+        self.log.slice(SliceRecord { round, slice, arm: arm.into(), played: played.clone(), spent })?;
+        Ok(played)
+    }
+
+    /// Whether more rounds are worth their time. A run is invalid once too many are void; searches are once none of the
+    /// first two rounds could decide.
+    fn is_lost(&self, round: u32) -> bool {
+        match self.scenario.slo {
+            None => self.void.len() as f64 > VOID_INVALID * f64::from(self.plan.rounds),
+            Some(_) => round >= 1 && (0..=round).all(|earlier| self.void.contains(&earlier)),
+        }
+    }
+
+    /// Ends every lane and records its account.
+    async fn end(&mut self, round: u32, arms: &[&'a Arm]) -> Result<(), TrialError> {
+        (self.watch)(Event::Ending { round });
+        for arm in arms {
+            let (account, received) = self.lanes.finish(&arm.name).await?;
+            let life = self.lives.remove(arm.name.as_str()).unwrap_or_default();
+            self.log.lane(LaneRecord {
                 round,
                 arm: arm.name.clone(),
                 orders_completed: life.completed,
@@ -129,9 +248,9 @@ pub async fn run(lanes: &mut impl Lanes, log: &mut RecordLog, watch: &mut impl F
                 received,
             })?;
         }
-        watch(Event::Done);
+        (self.watch)(Event::Done);
+        Ok(())
     }
-    Ok(())
 }
 
 /// The arms as the round's slices first meet them. Which lane is launched first is drawn with the plan: the scheduler places
@@ -152,14 +271,8 @@ struct Life {
 }
 
 impl Life {
-    fn load(&self, scenario: &Scenario, plan: &Plan, round: u32, slice: u32, duration: Duration) -> Load {
-        Load {
-            arrivals: scenario.arrivals.clone(),
-            rate: scenario.rps,
-            duration,
-            seed: plan.slice_seed(round, slice),
-            first_seq: self.sent,
-        }
+    fn load(&self, scenario: &Scenario, seed: u64, rate: Rate, duration: Duration) -> Load {
+        Load { arrivals: scenario.arrivals.clone(), rate, duration, seed, first_seq: self.sent }
     }
 
     fn note(&mut self, played: &Played) {
@@ -278,10 +391,10 @@ fn name_hash(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// How long a scenario's load lasts in all, warm-ups included.
-pub fn load_time(scenario: &Scenario) -> Duration {
+/// How long a scenario's load lasts in all, warm-ups included; `None` where searches decide that.
+pub fn load_time(scenario: &Scenario) -> Option<Duration> {
     let per_lane = scenario.warmup + scenario.slice * scenario.slices;
-    per_lane * scenario.rounds * scenario.arms.len() as u32
+    scenario.slo.is_none().then(|| per_lane * scenario.rounds * scenario.arms.len() as u32)
 }
 
 #[cfg(test)]

@@ -70,6 +70,17 @@ fn a_bad_flag_is_refused_by_its_name() {
 }
 
 #[test]
+fn a_capacity_without_an_slo_or_against_it_is_refused() {
+    refused(&ran("capacity"), &["--slo p99=10ms"]);
+    refused(&ran("capacity --slo p95=10ms"), &["--slo", "`p95` is not a quantile", "p50, p90, p99, p99.9 or max"]);
+    refused(&ran("capacity --slo p99=100ms --slice 500ms"), &["--slice 500ms", "2s 21ms or longer"]);
+    refused(&ran("capacity --slo p50=1ms,max=3s --timeout 1s"), &["--timeout 1s", "3s or longer"]);
+    refused(&ran("capacity --slo p99=10ms --arrivals ramp:5..10"), &["--arrivals ramp:5..10", "constant or poisson"]);
+    refused(&ran("capacity --slo p99=10ms --slices 2"), &["--slices"]);
+    refused(&scenario("slo = \"p99\""), &["s.toml", "line 1", "`p99` has no limit"]);
+}
+
+#[test]
 fn a_result_that_cannot_be_written_is_refused_before_anything_is_launched() {
     refused(&ran("run --out /proc/r.json"), &["--out", "/proc/r.json"]);
     refused(&ran("run --out /tmp"), &["--out", "directory"]);

@@ -70,7 +70,7 @@ fn swapping_baseline_and_treatment_negates_every_delta() {
     swapped.slices.iter_mut().for_each(|slice| swap(&mut slice.arm));
     swapped.lanes.iter_mut().for_each(|lane| swap(&mut lane.arm));
     let (there, back) = (analyse(&records), analyse(&swapped));
-    for metric in Metric::ALL {
+    for metric in compared(&records.header.scenario) {
         let (a, b) = (delta(&there, "full", metric), delta(&back, "full", metric));
         assert_eq!(a.resolved, b.resolved, "{metric:?}");
         let (Some(x), Some(y)) = (a.absolute, b.absolute) else {
@@ -221,4 +221,72 @@ fn a_difference_that_one_of_its_intervals_denies_is_not_resolved() {
     let full = delta(&analysis, "full", Metric::Cpu);
     assert!(full.relative.unwrap().excludes_zero() && !full.absolute.unwrap().excludes_zero(), "{full:?}");
     assert!(!full.resolved);
+}
+
+/// `full` holds 60 % of what the baseline does, on a machine whose speed differs from round to round.
+fn capacity(arm: &str, round: u32) -> f64 {
+    let speed = [1.0, 1.4, 0.7, 1.2, 0.9][round as usize % 5];
+    35_000.0 * speed * noise(arm, round) * if arm == "full" { 0.6 } else { 1.0 }
+}
+
+#[test]
+fn capacities_are_found_from_the_steps_and_compared_within_rounds() {
+    let analysis = analyse(&fixture::search(5, capacity));
+    assert_eq!(analysis.validity, Validity::default());
+    assert_eq!(analysis.rounds, Rounds { planned: 5, complete: 5, void: vec![] });
+    // The mean of the highest rates that held: each within the resolution of 3 %, and below.
+    let truth = (0..5).map(|round| capacity("full", round)).sum::<f64>() / 5.0;
+    let full = analysis.arms.iter().find(|arm| arm.name == "full").unwrap();
+    let found = full.capacity_rps.unwrap();
+    assert!(found <= truth && truth < found * 1.03, "{found} of {truth}");
+    // Rounds differ by a factor of two, and so do capacities; their ratio does not.
+    let delta = delta(&analysis, "full", Metric::Capacity);
+    let (absolute, relative) = (full.intervals[&Metric::Capacity], delta.relative.unwrap());
+    assert!(absolute.half_width() > 0.2 * found, "{absolute:?}");
+    assert!((relative.estimate + 0.4).abs() < 0.01 && relative.half_width() < 0.03, "{relative:?}");
+    assert!(delta.resolved && delta.rounds == 5);
+    // Nothing else is compared: the arms are at different rates.
+    assert!(analysis.deltas.iter().all(|delta| delta.metric == Metric::Capacity));
+    assert_eq!(analysis.deltas.len(), 2);
+    assert!(!analysis.deltas.iter().find(|delta| delta.arm == PLACEBO).unwrap().resolved);
+}
+
+#[test]
+fn what_is_said_of_a_searched_arm_is_of_the_steps_that_gave_its_answers() {
+    let mut records = fixture::search(3, capacity);
+    // The steps that failed took two milliseconds of CPU for each request, and were invalid.
+    let slow = records.slices.iter_mut().filter(|slice| slice.played.response_us.p99 > Some(10_000.0));
+    slow.for_each(|slice| slice.played.validity.find(Verdict::Invalid, "half waited".into()));
+    let analysis = analyse(&records);
+    for arm in &analysis.arms {
+        assert!((arm.cpu_us_per_request.total.unwrap() - 20.0).abs() < 1e-9, "{arm:?}");
+        assert_eq!((arm.requests, &arm.validity), (3 * REQUESTS, &Validity::default()));
+        assert!(arm.rss_bytes.is_none() && arm.reasons[&Metric::Rss].contains("overload"), "{:?}", arm.reasons);
+    }
+}
+
+#[test]
+fn a_round_in_which_a_search_cannot_decide_is_void_for_every_arm_and_without_any_other_the_run_is_invalid() {
+    let never = |rounds: std::ops::Range<u32>| {
+        move |arm: &str, round| if arm == "full" && rounds.contains(&round) { 0.0 } else { capacity(arm, round) }
+    };
+    let analysis = analyse(&fixture::search(5, never(1..2)));
+    assert_eq!(analysis.rounds.void, [1]);
+    assert_eq!(analysis.validity.verdict, Verdict::Degraded);
+    assert_eq!(analysis.validity.causes, ["full: the SLO is not held even at 20 requests per second"]);
+    assert!(analysis.deltas.iter().all(|delta| delta.rounds == 4 && delta.relative.is_some()));
+    let analysis = analyse(&fixture::search(2, never(0..2)));
+    assert_eq!((analysis.validity.verdict, analysis.deltas.len()), (Verdict::Invalid, 0));
+    assert_eq!(analysis.validity.causes, ["full: the SLO is not held even at 20 requests per second"]);
+}
+
+#[test]
+fn a_search_that_was_cut_short_gives_no_capacity() {
+    let mut records = fixture::search(3, capacity);
+    records.slices.retain(|slice| slice.round < 2 || slice.slice < 3);
+    records.lanes.retain(|lane| lane.round < 2);
+    assert!(!records.is_whole() && fixture::search(3, capacity).is_whole());
+    let analysis = analyse(&records);
+    assert_eq!(analysis.rounds, Rounds { planned: 3, complete: 2, void: vec![] });
+    assert_eq!(delta(&analysis, "full", Metric::Capacity).rounds, 2);
 }

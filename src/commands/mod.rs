@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+pub mod capacity;
 pub mod lane;
 pub mod load;
 pub mod modes;

@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::record::{Header, RecordLog, SCHEMA};
 use crate::result::Document;
-use crate::scenario::{Isolation, Scenario, Settings, Transport};
+use crate::scenario::{Isolation, Scenario, ScenarioError, Settings, Transport};
 use crate::trial::{self, LiveLanes, TrialError};
 
 /// Why the trial stopped before its end.
@@ -27,6 +27,15 @@ enum Cut {
 /// # Errors
 /// As the contract's exit codes have it.
 pub fn run(file: Option<&Path>, flags: Settings) -> Result<(), Failure> {
+    conduct(file, flags, Scenario::resolve)
+}
+
+/// Measures the scenario that `resolve` makes of the file and the flags, and reports on it.
+pub(super) fn conduct(
+    file: Option<&Path>,
+    flags: Settings,
+    resolve: impl FnOnce(Settings) -> Result<Scenario, ScenarioError>,
+) -> Result<(), Failure> {
     let usage = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
     let settings = match file {
         Some(path) => flags.or(Settings::from_file(path).map_err(|e| usage(&e))?),
@@ -34,7 +43,7 @@ pub fn run(file: Option<&Path>, flags: Settings) -> Result<(), Failure> {
     };
     let (format, quiet) = (settings.format.unwrap_or_default(), settings.quiet.unwrap_or(false));
     let (out, seed) = (settings.out.clone(), settings.seed);
-    let scenario = Scenario::resolve(settings).map_err(|e| usage(&e))?;
+    let scenario = resolve(settings).map_err(|e| usage(&e))?;
     enough_descriptors(scenario.connections, descriptors(&scenario))?;
     enough_ports(scenario.connections)?;
     let started = SystemTime::now();

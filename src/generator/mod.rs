@@ -32,7 +32,7 @@ use crate::units::Rate;
 pub use self::counts::{Kind, LoadCounts, MixCounts};
 pub use self::pacing::Pacing;
 pub use self::tally::{Hdr, Played, Quantiles, RateAchieved, decode};
-pub use self::verdict::{Validity, Verdict, cause};
+pub use self::verdict::{MEDIAN_LATE_INVALID, Validity, Verdict, cause};
 pub use self::wire::{Client, Handler};
 
 #[cfg(test)]

@@ -298,9 +298,9 @@ async fn wait_until(shard: &Shard, pacer: &mut Pacer, due: Instant) -> bool {
     !shard.cut.load(Relaxed)
 }
 
-/// Gives whatever is still under way as long as any request may take.
+/// Gives whatever is still under way as long as any request may take, and the reaper time to end what has taken longer.
 async fn settle(shard: &Shard) {
-    let deadline = Instant::now() + shard.target.timeout;
+    let deadline = Instant::now() + shard.target.timeout + ATTENTION;
     while !shard.state.borrow().is_settled() && !shard.cut.load(Relaxed) && Instant::now() < deadline {
         drop(tokio::time::timeout(ATTENTION, shard.settled.notified()).await);
     }

@@ -15,7 +15,7 @@ use super::counts::{LoadCounts, MixCounts};
 /// Share of arrivals that may be lost or fail before the stretch says nothing about the load asked for.
 const LOST_INVALID: f64 = 0.01;
 /// Half of all requests later than this: not a hiccup of the machine but a rate it cannot make.
-const MEDIAN_LATE_INVALID: Duration = Duration::from_millis(10);
+pub const MEDIAN_LATE_INVALID: Duration = Duration::from_millis(10);
 /// One request in a hundred later than this, and ten at least, makes latencies doubtful, though CPU per request still stands.
 const TAIL_LATE_DEGRADED: Duration = Duration::from_millis(5);
 const TAIL: f64 = 0.01;

@@ -2,6 +2,7 @@
 //!
 //! [`View`] turns a document into words, each number formatted once; a renderer only lays them out.
 
+mod capacity;
 mod markdown;
 mod table;
 mod view;

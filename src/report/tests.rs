@@ -81,6 +81,49 @@ fn a_run_without_sockets_says_that_service_and_generator_shared_a_thread() {
     assert!(over_tcp[2].contains("generator in the lane on core 0"), "{over_tcp:?}");
 }
 
+fn search() -> Records {
+    fixture::search(5, |arm, round| if arm == "full" { 21_000.0 } else { 35_000.0 } * noise(arm, round))
+}
+
+#[test]
+fn a_search_for_the_capacity_in_a_terminal() {
+    insta::assert_snapshot!(shown(search()));
+}
+
+#[test]
+fn a_search_for_the_capacity_on_a_page() {
+    insta::assert_snapshot!(markdown(&View::of(&Document::of(search()))));
+}
+
+#[test]
+fn a_capacity_that_is_no_other_is_not_resolved() {
+    let shown = shown(fixture::search(5, |arm, round| 35_000.0 * noise(arm, round)));
+    assert!(shown.contains("full: a difference in capacity is not resolved; this run would have seen"), "{shown}");
+    assert!(shown.contains("n.r.") && !shown.contains("sustains"), "{shown}");
+    // Two rounds that have nothing in common.
+    let shown =
+        self::shown(fixture::search(2, |arm, round| if arm == "full" && round == 0 { 3_000.0 } else { 35_000.0 }));
+    assert!(shown.contains("would have seen a factor of "), "{shown}");
+}
+
+#[test]
+fn a_search_that_could_not_decide_says_why() {
+    let void = |rounds| {
+        fixture::search(rounds, move |arm, round| match (arm, round) {
+            ("full", ..2) => 1.0,
+            ("full", _) => 21_000.0,
+            _ => 35_000.0,
+        })
+    };
+    let (some, none) = (shown(void(5)), shown(void(2)));
+    let some: String = some.split_whitespace().collect::<Vec<_>>().join(" ");
+    let why = "full: the SLO is not held even at 20 requests per second";
+    assert!(some.contains(&format!("2 of 5 rounds are void and count for no arm. ! {why}")), "{some}");
+    assert!(some.contains("full sustains"), "{some}");
+    assert!(none.contains("The measurement is invalid") && none.contains("not held even at 20"), "{none}");
+    assert!(!none.contains("sustains") && !none.contains("Noise floor"), "{none}");
+}
+
 #[test]
 fn an_invalid_run_gives_no_difference() {
     let mut records = run();
@@ -115,7 +158,9 @@ fn a_placebo_that_differs_is_a_warning() {
 
 #[test]
 fn no_line_is_wider_than_a_hundred_columns() {
-    for records in [run(), troubled(), direct()] {
+    for records in
+        [run(), troubled(), direct(), search(), fixture::search(2, |arm, _| if arm == "full" { 1.2e5 } else { 2.5e6 })]
+    {
         let shown = shown(records);
         let widest = shown.lines().max_by_key(|line| measure_text_width(line)).unwrap();
         assert!(measure_text_width(widest) <= 100, "{} columns: {widest}", measure_text_width(widest));

@@ -1,5 +1,6 @@
 //! A document in words: every string and number formatted once, here.
 
+use super::capacity;
 use crate::analysis::{ArmSummary, Delta};
 use crate::generator::Verdict;
 use crate::metric::Metric;
@@ -44,22 +45,34 @@ impl View {
     /// The view of a document.
     pub fn of(document: &Document) -> Self {
         let scenario = &document.header.scenario;
-        let invalid = document.validity.verdict == Verdict::Invalid;
+        let treatments = || document.arms.iter().filter(|arm| arm.role == Role::Treatment);
+        let (columns, rows, sentences) = match &scenario.slo {
+            None => (
+                vec!["arm", "CPU/req", "Δ µs/req (95 %)", "p50", "p99", "p99.9", "allocs", "RSS", "spans lost"],
+                document.arms.iter().map(|arm| row(arm, document)).collect(),
+                treatments().filter_map(|arm| sentence(arm, document, scenario)).collect(),
+            ),
+            Some(slo) => (
+                capacity::COLUMNS.to_vec(),
+                document.arms.iter().map(|arm| capacity::row(arm, document)).collect(),
+                treatments().filter_map(|arm| capacity::sentence(arm, document, slo)).collect(),
+            ),
+        };
         Self {
             title: title(document),
             setting: setting(document),
-            columns: vec!["arm", "CPU/req", "Δ µs/req (95 %)", "p50", "p99", "p99.9", "allocs", "RSS", "spans lost"],
-            rows: document.arms.iter().map(|arm| row(arm, document)).collect(),
+            columns,
+            rows,
             warnings: warnings(document),
             noise_floor: noise_floor(document),
-            sentences: if invalid {
-                Vec::new()
-            } else {
-                let treatments = document.arms.iter().filter(|arm| arm.role == Role::Treatment);
-                treatments.filter_map(|arm| sentence(arm, document, scenario)).collect()
-            },
+            sentences: if document.validity.verdict == Verdict::Invalid { Vec::new() } else { sentences },
         }
     }
+}
+
+/// What the arms of a document are compared by first of all.
+fn headline(document: &Document) -> Metric {
+    if document.header.scenario.slo.is_some() { Metric::Capacity } else { Metric::Cpu }
 }
 
 fn title(document: &Document) -> String {
@@ -68,7 +81,14 @@ fn title(document: &Document) -> String {
         scenario.arms.iter().filter(|arm| arm.role == Role::Treatment).map(|arm| arm.name.as_str()).collect();
     let asked = if treatments.is_empty() { "A/A".to_owned() } else { treatments.join(", ") };
     let baseline = scenario.arms.first().map_or("", |arm| arm.name.as_str());
-    format!("{}: {asked} against {baseline} at {} requests per second", scenario.name, scenario.mean_rate())
+    match &scenario.slo {
+        None => {
+            format!("{}: {asked} against {baseline} at {} requests per second", scenario.name, scenario.mean_rate())
+        }
+        Some(slo) => {
+            format!("{}: {asked} against {baseline}, the highest rate within {slo} and without loss", scenario.name)
+        }
+    }
 }
 
 fn setting(document: &Document) -> Vec<String> {
@@ -101,15 +121,16 @@ fn setting(document: &Document) -> Vec<String> {
         Collector::Endpoint(url) => url.clone(),
         Collector::Environment => "collector named by OTEL_EXPORTER_OTLP_*".to_owned(),
     };
+    let slice = humantime::format_duration(scenario.slice);
+    let played = match scenario.slo {
+        None => format!("{} × {slice}", scenario.slices),
+        Some(_) => format!("a search in steps of {slice}"),
+    };
     let mut lines = vec![
         place.join(", "),
         format!(
-            "{} rounds of {} × {} per arm, {} arrivals, seed {}",
-            document.rounds.complete,
-            scenario.slices,
-            humantime::format_duration(scenario.slice),
-            scenario.arrivals,
-            header.plan.seed,
+            "{} rounds of {played} per arm, {} arrivals, seed {}",
+            document.rounds.complete, scenario.arrivals, header.plan.seed,
         ),
         format!("{threads}, {collector}"),
     ];
@@ -159,11 +180,11 @@ fn row(arm: &ArmSummary, document: &Document) -> Row {
     }
 }
 
-fn missing() -> String {
+pub(super) fn missing() -> String {
     NOT_MEASURED.into()
 }
 
-fn delta<'a>(document: &'a Document, arm: &str, metric: Metric) -> Option<&'a Delta> {
+pub(super) fn delta<'a>(document: &'a Document, arm: &str, metric: Metric) -> Option<&'a Delta> {
     document.deltas.iter().find(|delta| delta.arm == arm && delta.metric == metric)
 }
 
@@ -184,12 +205,12 @@ fn digits(interval: Interval) -> usize {
     }
 }
 
-fn microseconds(us: f64) -> String {
+pub(super) fn microseconds(us: f64) -> String {
     format!("{us:.1} µs")
 }
 
 /// A time in the unit that needs the fewest digits.
-fn duration(us: f64) -> String {
+pub(super) fn duration(us: f64) -> String {
     match us {
         us if us < 1_000.0 => format!("{us:.0} µs"),
         us if us < 10_000.0 => format!("{:.2} ms", us / 1e3),
@@ -198,12 +219,26 @@ fn duration(us: f64) -> String {
     }
 }
 
+/// Three significant digits, which is more than a search resolves.
+pub(super) fn three_digits(value: f64) -> String {
+    let sign = if value < 0.0 { "−" } else { "" };
+    match value.abs() {
+        v if v >= 99.95 => {
+            let unit = 10_f64.powf((v.log10().floor() - 2.0).max(0.0));
+            // What is more than the integers hold saturates.
+            format!("{sign}{}", grouped(((v / unit).round() * unit) as u64))
+        }
+        v if v >= 9.995 => format!("{sign}{v:.1}"),
+        v => format!("{sign}{v:.2}"),
+    }
+}
+
 fn count(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{} {what}s", grouped(n)) }
 }
 
 /// The share of spans that did not arrive.
-fn lost_cell(arm: &ArmSummary) -> String {
+pub(super) fn lost_cell(arm: &ArmSummary) -> String {
     match arm.telemetry.spans {
         None => NOT_MEASURED.into(),
         Some(spans) => match (spans.received, spans.lost()) {
@@ -229,8 +264,9 @@ fn warnings(document: &Document) -> Vec<String> {
     }
     if document.validity.verdict != Verdict::Invalid && !rounds.void.is_empty() {
         warnings.push(format!("{} of {} rounds are void and count for no arm.", rounds.void.len(), rounds.planned));
+        warnings.extend(document.validity.causes.iter().cloned());
     }
-    if document.deltas.iter().any(|d| d.metric == Metric::Cpu && d.resolved && is_placebo(document, &d.arm)) {
+    if document.deltas.iter().any(|d| d.metric == headline(document) && d.resolved && is_placebo(document, &d.arm)) {
         warnings.push(
             "The placebo differs from the baseline, though they are the same: this run has noise that its intervals do \
              not know of, and a difference of that size says nothing."
@@ -239,23 +275,25 @@ fn warnings(document: &Document) -> Vec<String> {
     }
     for arm in &document.arms {
         if document.validity.verdict != Verdict::Invalid {
-            let degraded = document
-                .records
-                .iter()
-                .filter(|slice| slice.arm == arm.name && slice.played.validity.verdict == Verdict::Degraded)
-                .count();
-            if degraded > 0 {
-                let example = arm.validity.causes.first().map_or("", String::as_str);
-                warnings.push(format!(
-                    "{}: {} degraded, such as: {example}.",
-                    arm.name,
-                    count(degraded as u64, "slice")
-                ));
-            }
+            warnings.extend(degraded(arm, document));
         }
         warnings.extend(telemetry_warnings(arm));
     }
     warnings
+}
+
+/// Slices of which something is to be said, though they count.
+fn degraded(arm: &ArmSummary, document: &Document) -> Option<String> {
+    let example = arm.validity.causes.first()?;
+    if document.header.scenario.slo.is_some() {
+        return Some(format!("{}: a step that gave an answer was degraded, such as: {example}.", arm.name));
+    }
+    let slices = document
+        .records
+        .iter()
+        .filter(|slice| slice.arm == arm.name && slice.played.validity.verdict == Verdict::Degraded)
+        .count();
+    (slices > 0).then(|| format!("{}: {} degraded, such as: {example}.", arm.name, count(slices as u64, "slice")))
 }
 
 fn is_placebo(document: &Document, arm: &str) -> bool {
@@ -292,15 +330,18 @@ fn telemetry_warnings(arm: &ArmSummary) -> Vec<String> {
 
 fn noise_floor(document: &Document) -> Option<String> {
     let placebo = document.arms.iter().find(|arm| arm.role == Role::Placebo)?;
-    let delta = delta(document, &placebo.name, Metric::Cpu)?;
+    let delta = delta(document, &placebo.name, headline(document))?;
     let (Some(relative), Some(absolute)) = (delta.relative, delta.absolute) else { return None };
+    let (what, absolute) = match delta.metric {
+        Metric::Capacity => ("capacity", format!("{:+.0} RPS", absolute.estimate)),
+        _ => ("CPU", format!("{:+.2} µs", absolute.estimate)),
+    };
     let verdict = if delta.resolved { "which is more than chance explains" } else { "as it should, not resolved" };
     Some(format!(
-        "Noise floor: the placebo, the same as the baseline, differs by {:+.1} % of CPU ({:+.1} … {:+.1}), or {:+.2} µs, {verdict}.",
+        "Noise floor: the placebo, the same as the baseline, differs by {:+.1} % of {what} ({:+.1} … {:+.1}), or {absolute}, {verdict}.",
         relative.estimate * 100.0,
         relative.low * 100.0,
         relative.high * 100.0,
-        absolute.estimate,
     ))
 }
 
@@ -344,7 +385,7 @@ fn significant(value: f64) -> String {
 }
 
 /// What became of the telemetry.
-fn fate(arm: &ArmSummary) -> String {
+pub(super) fn fate(arm: &ArmSummary) -> String {
     let Some(spans) = arm.telemetry.spans else {
         return match arm.telemetry.metrics.and_then(|metrics| metrics.agrees()) {
             Some(true) => "every order was counted".into(),
@@ -388,5 +429,11 @@ mod tests {
     fn durations_take_the_unit_that_needs_few_digits() {
         let written: Vec<String> = [87.4, 1_234.0, 56_780.0, 2_000_000.0].map(duration).into();
         assert_eq!(written, ["87 µs", "1.23 ms", "57 ms", "2.00 s"]);
+    }
+
+    #[test]
+    fn rates_and_ratios_have_three_digits() {
+        let written: Vec<String> = [35_249.0, 319.4, 99.97, 42.34, 5.678, -1_234.0, 0.619].map(three_digits).into();
+        assert_eq!(written, ["35 200", "319", "100", "42.3", "5.68", "−1 230", "0.62"]);
     }
 }

@@ -1,8 +1,10 @@
 //! The order of events, with scripted lanes: no process, no clock.
 
 use super::*;
+use crate::analysis::{self, Analysis};
 use crate::fixture;
-use crate::record::Records;
+use crate::metric::Metric;
+use crate::record::{Header, Records};
 
 /// Lanes that do as they are told and note what was asked of them.
 #[derive(Default)]
@@ -13,6 +15,8 @@ struct Scripted {
     invalid: Option<(&'static str, usize)>,
     /// The n-th play of this arm finds the lane dead.
     dead: Option<(&'static str, usize)>,
+    /// Up to which rate this arm answers within the SLO; every rate of the others.
+    capacity: HashMap<&'static str, f64>,
     plays: HashMap<String, usize>,
 }
 
@@ -26,11 +30,14 @@ impl Lanes for Scripted {
         let nth = self.plays.entry(arm.into()).or_default();
         *nth += 1;
         self.asked.push(format!("play {arm} {}", humantime::format_duration(load.duration)));
+        let overload = self.capacity.get(arm).is_some_and(|capacity| load.rate.as_f64() > *capacity);
+        let asked = load.rate.as_f64();
         self.loads.push(load);
         if self.dead == Some((if arm == "full" { "full" } else { "none" }, *nth)) {
             return Err(LaneError { arm: arm.into(), what: "died".into(), stderr: vec!["boom".into()] });
         }
-        let mut record = fixture::slice(0, 0, arm, 20.0);
+        let mut record = fixture::slice(0, 0, arm, if overload { 2_000.0 } else { 20.0 });
+        record.played.rate.asked = Some(asked);
         if self.invalid.is_some_and(|(bad, n)| bad == arm && n == *nth) {
             record.played.validity.find(Verdict::Invalid, "told to".into());
         }
@@ -44,9 +51,18 @@ impl Lanes for Scripted {
 }
 
 async fn played(rounds: u32, lanes: &mut Scripted) -> (Result<(), TrialError>, Records) {
+    played_as(fixture::header("full", rounds), lanes).await
+}
+
+/// A trial that searches for capacities within p99=10ms.
+async fn searched(rounds: u32, lanes: &mut Scripted) -> (Result<(), TrialError>, Records) {
+    played_as(fixture::search(rounds, |_, _| 1e5).header, lanes).await
+}
+
+async fn played_as(header: Header, lanes: &mut Scripted) -> (Result<(), TrialError>, Records) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("records.jsonl");
-    let mut log = RecordLog::create(&path, fixture::header("full", rounds)).unwrap();
+    let mut log = RecordLog::create(&path, header).unwrap();
     let outcome = run(lanes, &mut log, &mut |_| {}).await;
     // What is on disk is what is in memory, at whatever point the trial ended.
     assert_eq!(Records::read(&path).unwrap(), *log.records());
@@ -116,4 +132,69 @@ async fn a_trial_that_can_no_longer_be_valid_is_not_played_on() {
     let mut lanes = Scripted { invalid: Some(("full", 2)), ..Scripted::default() };
     let (_, records) = played(12, &mut lanes).await;
     assert!(records.is_whole());
+}
+
+/// The capacities of all arms, found by the analysis of what was recorded.
+fn capacities(analysis: &Analysis) -> Vec<(&str, f64)> {
+    analysis.arms.iter().map(|arm| (arm.name.as_str(), arm.capacity_rps.unwrap())).collect()
+}
+
+#[tokio::test]
+async fn searches_take_turns_and_what_is_recorded_says_what_they_found() {
+    let truth = [("none", 35_000.0), ("placebo", 35_000.0), ("full", 21_000.0)];
+    let mut lanes = Scripted { capacity: truth.into(), ..Scripted::default() };
+    let (outcome, records) = searched(3, &mut lanes).await;
+    outcome.unwrap();
+    assert!(records.is_whole());
+    let analysis = analysis::analyse(&records);
+    for ((arm, found), (_, truth)) in capacities(&analysis).into_iter().zip(truth) {
+        assert!(found <= truth && truth < found * 1.03, "{arm}: {found} of {truth}");
+    }
+    assert!(analysis.deltas.iter().all(|delta| delta.metric == Metric::Capacity && delta.rounds == 3));
+    for round in 0..3 {
+        let order = &records.header.plan.order[round as usize];
+        let steps: Vec<&SliceRecord> = records.slices.iter().filter(|slice| slice.round == round).collect();
+        // While all of them search, each turn has a step of every arm, in the plan's order.
+        for (index, step) in steps[..9].iter().enumerate() {
+            assert_eq!((&step.arm, step.slice), (&order[index % 3], index as u32 / 3));
+        }
+        let of_full = steps.iter().filter(|step| step.arm == "full").count();
+        // The first search is from the rate asked for; those that know an answer are short.
+        assert!(if round == 0 { (8..=12).contains(&of_full) } else { of_full <= 7 }, "round {round}: {of_full}");
+    }
+}
+
+#[tokio::test]
+async fn no_two_searches_start_at_one_rate() {
+    let mut lanes =
+        Scripted { capacity: [("none", 35e3), ("placebo", 35e3), ("full", 35e3)].into(), ..Scripted::default() };
+    let (_, records) = searched(3, &mut lanes).await;
+    let mut starts: Vec<f64> =
+        records.slices.iter().filter(|slice| slice.slice == 0).map(|slice| slice.played.rate.asked.unwrap()).collect();
+    starts.sort_by(f64::total_cmp);
+    starts.dedup();
+    assert_eq!(starts.len(), 9, "{starts:?}");
+}
+
+#[tokio::test]
+async fn an_invalid_step_is_one_that_failed_and_voids_no_round() {
+    let mut lanes = Scripted { invalid: Some(("full", 6)), ..Scripted::default() };
+    lanes.capacity = [("none", 35e3), ("placebo", 35e3), ("full", 21e3)].into();
+    let (outcome, records) = searched(2, &mut lanes).await;
+    outcome.unwrap();
+    assert_eq!(analysis::analyse(&records).validity.verdict, Verdict::Valid);
+    assert!(records.is_whole());
+}
+
+#[tokio::test]
+async fn a_round_ends_when_a_search_cannot_decide_and_the_trial_when_none_of_two_rounds_could() {
+    // Whatever the rate, `full` does not hold the SLO.
+    let mut lanes =
+        Scripted { capacity: [("none", 35e3), ("placebo", 35e3), ("full", 0.0)].into(), ..Scripted::default() };
+    let (outcome, records) = searched(5, &mut lanes).await;
+    outcome.unwrap();
+    assert_eq!(records.lanes.len(), 2 * 3);
+    let analysis = analysis::analyse(&records);
+    assert_eq!((analysis.rounds.void, analysis.validity.verdict), (vec![0, 1], Verdict::Invalid));
+    assert!(analysis.validity.causes[0].starts_with("full: the SLO is not held even at"), "{:?}", analysis.validity);
 }
