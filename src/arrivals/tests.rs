@@ -14,8 +14,17 @@ fn rates() -> impl Strategy<Value = Rate> {
     (0.0..4.3_f64).prop_map(|exponent| rate((10_f64.powf(exponent) * 1e3).round() / 1e3))
 }
 
-/// Every profile that has a rate at every moment. A factor in quarters makes exact rates.
+/// The same in millionths, from 0.001 to a million.
+fn any_rates() -> impl Strategy<Value = Rate> {
+    (-3.0..6.0_f64).prop_map(|exponent| rate(10_f64.powf(exponent)))
+}
+
 fn profiles() -> impl Strategy<Value = Arrivals> {
+    profiles_of(rates)
+}
+
+/// Every profile that has a rate at every moment. A factor in quarters makes exact rates.
+fn profiles_of<S: Strategy<Value = Rate> + 'static>(rates: impl Fn() -> S) -> impl Strategy<Value = Arrivals> {
     prop_oneof![
         Just(Arrivals::Constant),
         (rates(), rates()).prop_map(|(from, to)| Arrivals::Ramp { from, to }),
@@ -153,6 +162,20 @@ proptest! {
         }
         // However far, there is nothing after the end.
         prop_assert_eq!((leaping.clone().nth(usize::MAX), leaping.nth(100_000_000_000)), (None, None));
+    }
+
+    /// As far off as whole arrivals allow, which from 1 000 requests per second on is at most 0.01 %. That leaping ends where
+    /// walking does is another property.
+    #[test]
+    fn in_ten_seconds_the_mean_rate_is_met_to_one_arrival(arrivals in profiles_of(any_rates), rate in any_rates()) {
+        let duration = Duration::from_secs(10);
+        let expected = arrivals.mean(rate, duration).as_f64() * 10.0;
+        let schedule = Schedule::new(arrivals, rate, duration, 0);
+        // A mean is held in millionths of a request per second.
+        let fewest = (expected - 1e-5).ceil().max(1.0) as usize;
+        prop_assert!(schedule.clone().nth(fewest - 1).is_some(), "fewer than {fewest} of {expected}");
+        let most = (expected + 1e-5).floor() as usize + 1;
+        prop_assert_eq!(schedule.clone().nth(most), None, "more than {} of {}", most, expected);
     }
 
     #[test]
