@@ -239,7 +239,6 @@ impl State {
 
 async fn play(shard: &Rc<Shard>, pacer: &mut Pacer, demand: &Demand, start: Instant) -> Part {
     let before = meter::own_time();
-    shard.state.borrow_mut().tally = Tally::default();
     let duration = match demand {
         Demand::Open(load) => {
             let schedule = Schedule::new(load.arrivals.clone(), load.rate, load.duration, load.seed);
