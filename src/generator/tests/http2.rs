@@ -123,8 +123,8 @@ async fn converse(stream: TcpStream, most_streams: u32, next: Rc<dyn Fn() -> Act
                 answer(body, respond, 200, Duration::ZERO, &seen);
             }
             Act::TooShort => {
-                let head = Response::builder().header("content-length", 9).body(()).unwrap();
-                if let Ok(mut stream) = respond.send_response(head, false) {
+                let answer = Response::builder().header("content-length", 9).body(()).unwrap();
+                if let Ok(mut stream) = respond.send_response(answer, false) {
                     let _ = stream.send_data(Bytes::from_static(b"ok"), true);
                 }
             }
