@@ -14,7 +14,7 @@
 //! | [`scenario`], [`mode`], [`slo`], [`units`], [`metric`] | what is asked for, as plain data |
 //! | [`plan`], [`arrivals`], [`workload`] | which arm plays when, when requests are due, what they hold; pure |
 //! | [`capacity`] | which rate a search for the highest one tries next; pure |
-//! | [`placement`] | which cores generator and service run on |
+//! | [`placement`] | which cores generator and service run on, and whether they may fall asleep |
 //! | [`trial`] | drives a plan over lanes and records |
 //! | [`lane`] | one freshly launched process per arm and round: the parent's side, and the lane's own |
 //! | [`generator`] | plays arrivals over connections, open loop, and judges itself |
@@ -26,7 +26,7 @@
 //! | [`stats`], [`analysis`] | what it says; pure |
 //! | [`report`], [`progress`] | how people see it |
 //!
-//! Generator, service, sink and meter do not know each other. Whatever comes after the records works from a file and
+//! Generator, service and sink do not know each other, and the meter knows none of them. Whatever comes after the records works from a file and
 //! gives the same answers, bit for bit.
 
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare exact values where exactness is the point"))]
