@@ -1,15 +1,57 @@
-//! What the generator pays per request beside the wire: the schedule, the request, and reading the meter around a slice.
+//! What the generator pays per request beside the wire: the schedule, the request, waiting for the arrival, reading the
+//! answer's head, recording, and reading the meter around a slice.
+//!
+//! - `schedule`: 10 000 arrivals, computed and nothing else.
+//! - `request`: one request's bytes.
+//! - `pacing cpu`: CPU time of the generator's thread for an arrival at 10 000 a second, from going to sleep to the account
+//!   being closed, the mean of a stretch. The service is a call that answers at once, so there is no system call but those of the wait.
+//! - `pacing lateness`: how long after its time an arrival is turned to, on the mean. It is no cost, but what the cost buys.
+//! - `parsing`: the head of an answer that is all there, by the source of the client that measures. No reads, no body.
+//! - `recording`: one value in a histogram as the account keeps them (an answered request is four of them), and all that
+//!   a request costs at full speed: its bytes, its parts as the handler takes them, the call, and the account. Nothing is
+//!   waited for.
+//! - `meter reading`: one reading of all clocks and counters of this process.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use http::StatusCode;
 use otelbench::arrivals::{Arrivals, Schedule};
-use otelbench::generator::Requests;
+use otelbench::generator::{Client, Constant, Generator, Handler, Load, Pacing, Played, Requests, Target, decode};
 use otelbench::meter::Meter;
 use otelbench::scenario::{Scenario, Settings};
 use otelbench::units::Rate;
 use otelbench::workload::Workload;
+use tokio::runtime::Runtime;
+
+#[path = "../src/generator/wire/head.rs"]
+mod head;
+
+/// Long enough that what a stretch costs beside its requests, such as the histograms, is a small part of its mean.
+const STRETCH: Duration = Duration::from_millis(200);
+
+/// A runtime for commands to generators, whose work is done on threads of their own.
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made")
+}
+
+/// A generator whose requests are calls that answer at once, one at a time.
+fn generator(runtime: &Runtime, pacing: Pacing) -> Generator {
+    let request = b"POST /orders HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nbody";
+    let target = Target {
+        client: Client::Direct(Handler::new(|_| async { Ok(StatusCode::OK) })),
+        requests: Arc::new(Constant(request.to_vec())),
+        connections: 1,
+        shards: 1,
+        pacing,
+        may_spin: false,
+        cores: Vec::new(),
+        timeout: Duration::from_secs(1),
+    };
+    runtime.block_on(Generator::start(target)).expect("there is nothing to connect to")
+}
 
 fn schedules(c: &mut Criterion) {
     let mut group = c.benchmark_group("schedule");
@@ -55,10 +97,78 @@ fn requests(c: &mut Criterion) {
     group.finish();
 }
 
+/// So many times a mean in microseconds that was taken over a whole [`STRETCH`], however many were asked for.
+fn times(n: u64, mean_us: f64) -> Duration {
+    Duration::from_secs_f64(mean_us / 1e6 * n as f64)
+}
+
+fn pacing(c: &mut Criterion) {
+    let runtime = runtime();
+    for pacing in [Pacing::Timer, Pacing::Spin, Pacing::Coarse] {
+        let generator = generator(&runtime, pacing);
+        let play = || -> Played {
+            let rate = Rate::TEN_THOUSAND;
+            let load = Load { arrivals: Arrivals::Constant, rate, duration: STRETCH, seed: 1, first_seq: 0 };
+            runtime.block_on(generator.play(load)).expect("the generator is there")
+        };
+        let name = format!("{pacing:?}").to_lowercase();
+        c.benchmark_group("pacing cpu").sample_size(10).bench_function(&name, |b| {
+            b.iter_custom(|n| {
+                let played = play();
+                times(n, played.generator_cpu_us / played.load.completed as f64)
+            });
+        });
+        c.benchmark_group("pacing lateness").sample_size(10).bench_function(&name, |b| {
+            b.iter_custom(|n| times(n, decode(&play().hdr.lateness_ns).expect("it is a histogram").mean() / 1e3));
+        });
+    }
+}
+
+fn parsing(c: &mut Criterion) {
+    let mut group = c.benchmark_group("parsing");
+    let usual = "HTTP/1.1 201 Created\r\ncontent-type: application/json\r\ncontent-length: 35\r\n\
+                 date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: keep-alive\r\n";
+    let many = "x-header: some value of the usual length\r\n".repeat(20);
+    for (name, head) in [
+        ("as the order service answers", format!("{usual}\r\n")),
+        ("chunked", format!("{chunked}\r\n")),
+        ("20 headers more", format!("{usual}{many}\r\n")),
+    ] {
+        group.throughput(Throughput::Bytes(head.len() as u64));
+        group.bench_function(name, |b| b.iter(|| head::parse_head(black_box(head.as_bytes()))));
+    }
+    group.finish();
+}
+
+fn recording(c: &mut Criterion) {
+    let runtime = runtime();
+    let generator = generator(&runtime, Pacing::Timer);
+    let saturate = || runtime.block_on(generator.saturate(STRETCH)).expect("the generator is there");
+    let mut group = c.benchmark_group("recording");
+    // What a report brings is as wide and as fine as what was recorded in.
+    let mut histogram = decode(&saturate().hdr.response_ns).expect("it is a histogram");
+    let mut nanos = 0;
+    group.bench_function("one value", |b| {
+        b.iter(|| {
+            // From 0 to 10 ms, each far from the one before.
+            nanos = (nanos + 6_180_339) % 10_000_000;
+            histogram.saturating_record(black_box(nanos));
+        });
+    });
+    group.sample_size(10).bench_function("a call at full speed", |b| {
+        b.iter_custom(|n| {
+            let played = saturate();
+            times(n, played.generator_cpu_us / played.load.completed as f64)
+        });
+    });
+    group.finish();
+}
+
 fn meter(c: &mut Criterion) {
     let meter = Meter::new(&[]);
     c.bench_function("meter reading", |b| b.iter(|| meter.read()));
 }
 
-criterion_group!(benches, schedules, requests, meter);
+criterion_group!(benches, schedules, requests, pacing, parsing, recording, meter);
 criterion_main!(benches);

@@ -5,6 +5,7 @@
 //! exchanges share a connection. [`direct`] has no wire.
 
 mod direct;
+mod head;
 mod http2;
 mod hyper;
 mod raw;

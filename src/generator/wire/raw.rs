@@ -5,16 +5,14 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
-use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::head::{Body, Head, garbage, parse_head};
 use super::{Answer, Failure, io_class};
 
 /// Longest head of an answer, of a chunk or of a trailer; beyond, it is taken for garbage.
 const LONGEST_HEAD: usize = 64 * 1024;
-/// Most headers of an answer.
-const MOST_HEADERS: usize = 128;
 /// What one read takes at most.
 const READ: usize = 16 * 1024;
 
@@ -23,23 +21,6 @@ pub(in crate::generator) struct Connection {
     addr: SocketAddr,
     stream: Option<TcpStream>,
     input: BytesMut,
-}
-
-/// How the body of an answer ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Body {
-    Length(u64),
-    Chunked,
-    UntilClose,
-}
-
-/// What the head of an answer says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Head {
-    status: StatusCode,
-    length: usize,
-    body: Body,
-    keeps_alive: bool,
 }
 
 impl Connection {
@@ -92,10 +73,6 @@ impl Connection {
     }
 }
 
-fn garbage(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
 /// Reads what is there; 0 at the end of the stream.
 async fn fill(stream: &mut TcpStream, input: &mut BytesMut) -> io::Result<usize> {
     input.reserve(READ);
@@ -120,43 +97,6 @@ async fn read_head(stream: &mut TcpStream, input: &mut BytesMut) -> io::Result<H
             None => fill_more(stream, input).await?,
         }
     }
-}
-
-/// The head at the beginning of `input`, once it is whole. Source: RFC 9112, section 6.3.
-fn parse_head(input: &[u8]) -> io::Result<Option<Head>> {
-    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
-    let mut answer = httparse::Response::new(&mut headers);
-    let length = match answer.parse(input) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(_) => return Err(garbage("the head is not HTTP")),
-    };
-    let status =
-        answer.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or_else(|| garbage("no such status"))?;
-    let mut keeps_alive = answer.version == Some(1);
-    let mut body = Body::UntilClose;
-    for header in answer.headers.iter() {
-        let name = header.name;
-        if name.eq_ignore_ascii_case("content-length") && body != Body::Chunked {
-            let length = std::str::from_utf8(header.value).ok().and_then(|text| text.trim().parse().ok());
-            let length = Body::Length(length.ok_or_else(|| garbage("the length is no number"))?);
-            if matches!(body, Body::Length(_)) && body != length {
-                return Err(garbage("two lengths that differ"));
-            }
-            body = length;
-        } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            body = Body::Chunked;
-        } else if name.eq_ignore_ascii_case("connection") {
-            let says = |token: &str| {
-                header.value.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-            };
-            keeps_alive = (keeps_alive || says("keep-alive")) && !says("close");
-        }
-    }
-    if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        body = Body::Length(0);
-    }
-    Ok(Some(Head { status, length, body, keeps_alive: keeps_alive && body != Body::UntilClose }))
 }
 
 /// Passes over so many bytes.
@@ -222,6 +162,7 @@ async fn skip_trailers(stream: &mut TcpStream, input: &mut BytesMut) -> io::Resu
 
 #[cfg(test)]
 mod tests {
+    use super::super::head::MOST_HEADERS;
     use super::*;
     use proptest::prelude::*;
     use tokio::net::TcpListener;
