@@ -1,4 +1,4 @@
-//! The open-loop load generator: plays a [`Schedule`] of arrivals over keep-alive connections.
+//! The open-loop load generator: plays a [`Schedule`](crate::arrivals::Schedule) of arrivals over keep-alive connections.
 //!
 //! It is one shard or several, each a thread with a current-thread runtime, connections and histograms of its own, so its
 //! cost is its own and no request crosses threads: of one schedule, each plays every n-th arrival. A due arrival becomes a
