@@ -6,6 +6,8 @@
 //!
 //! A core that sleeps must be woken for every request of a lightly loaded service, on a virtual machine by its hypervisor.
 //! That takes longer than most requests, differs from one to the next, and is paid by whoever wakes and whoever is woken.
+//!
+//! What `auto` is was chosen by a study of the combinations: results/README.md, "Placement".
 
 use std::hint;
 use std::io;
@@ -35,7 +37,7 @@ pub enum Pinning {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum IdleCores {
-    /// What suits this machine: `sleep`.
+    /// Those of generator and service are kept awake where the two are kept apart; all others sleep.
     #[default]
     Auto,
     /// They sleep, as the kernel and the hypervisor have it.
@@ -70,10 +72,15 @@ impl Placement {
         // Where there are not enough, the service has what the generator leaves, and that is one core at least.
         let split = shards.min(cores.len().saturating_sub(service_threads)).max(1);
         let (generator, rest) = if apart { cores.split_at(split) } else { (&[][..], &[][..]) };
+        let service = &rest[rest.len().saturating_sub(service_threads)..];
         Self {
             generator: generator.to_vec(),
-            service: rest[rest.len().saturating_sub(service_threads)..].to_vec(),
-            awake: if idle == IdleCores::Awake { cores.to_vec() } else { Vec::new() },
+            service: service.to_vec(),
+            awake: match idle {
+                IdleCores::Auto => [generator, service].concat(),
+                IdleCores::Sleep => Vec::new(),
+                IdleCores::Awake => cores.to_vec(),
+            },
             spare: cores.len() > shards + service_threads + FOR_OTHERS,
         }
     }
@@ -183,6 +190,15 @@ mod tests {
                 assert_eq!(placed.generator.len() + placed.service.len(), wanted, "{cores} {shards} {threads}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_kept_awake_is_what_generator_and_service_are_kept_on() {
+        let awake = |idle, pinning| Placement::of(pinning, idle, &[0, 1, 2, 3, 4], 1, 2).awake;
+        assert_eq!(awake(IdleCores::Auto, Pinning::Auto), [0, 3, 4]);
+        assert!(awake(IdleCores::Auto, Pinning::None).is_empty());
+        assert!(awake(IdleCores::Sleep, Pinning::Auto).is_empty());
+        assert_eq!(awake(IdleCores::Awake, Pinning::None), [0, 1, 2, 3, 4]);
     }
 
     #[test]

@@ -572,7 +572,12 @@ impl Scenario {
             (Transport::Direct, Some(n @ 2..)) => return Err(many_threads("--shards", n)),
             (Transport::Direct, _) => 1,
         };
-        let (pinning, idle_cores) = (settings.pinning.unwrap_or_default(), settings.idle_cores.unwrap_or_default());
+        let pinning = settings.pinning.unwrap_or_default();
+        let idle_cores = match (settings.idle_cores.unwrap_or_default(), transport) {
+            // Nobody is woken where nothing crosses threads.
+            (IdleCores::Auto, Transport::Direct) => IdleCores::Sleep,
+            (asked, _) => asked,
+        };
         let placement = Placement::of(pinning, idle_cores, &cores, shards, service_threads);
         let usual = Payload::default();
         let payload = Payload {

@@ -129,8 +129,11 @@ fn setting(document: &Document) -> Vec<String> {
     let mut lines = vec![
         place.join(", "),
         format!(
-            "{} rounds of {played} per arm, {} arrivals, seed {}",
-            document.rounds.complete, scenario.arrivals, header.plan.seed,
+            "{} rounds of {played} per arm, {} arrivals, seed {}{}",
+            document.rounds.complete,
+            scenario.arrivals,
+            header.plan.seed,
+            if scenario.placement.awake.is_empty() { "" } else { ", cores kept awake" },
         ),
         format!("{threads}, {collector}"),
     ];
