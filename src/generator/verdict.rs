@@ -160,9 +160,9 @@ fn judge_machine(evidence: &Evidence<'_>, validity: &mut Validity) {
     if let Some(verdict) = lateness_verdict(evidence.wake) {
         let evidence = format!(
             "it turned to half of all arrivals {} late, to one in a hundred {}; a thread of it stood without a core for {}",
-            ms(evidence.wake, 0.5),
-            ms(evidence.wake, 0.99),
-            in_ms(evidence.without_core)
+            in_words(quantile(evidence.wake, 0.5)),
+            in_words(quantile(evidence.wake, 0.99)),
+            in_words(evidence.without_core)
         );
         validity.find(verdict, format!("{}: {evidence}", cause::STARVED));
     }
@@ -184,7 +184,7 @@ fn judge_waiting(evidence: &Evidence<'_>, validity: &mut Validity) {
         let (name, why) = why_all_were_busy(evidence);
         let waited = format!(
             "one in a hundred requests was written {} late or more, {:.1} % never",
-            ms(evidence.lateness, 0.99),
+            in_words(quantile(evidence.lateness, 0.99)),
             share(never_sent, counts) * 100.0
         );
         validity.find(verdict, format!("{name}: {why}; {waited}"));
@@ -205,7 +205,8 @@ fn why_all_were_busy(evidence: &Evidence<'_>) -> (&'static str, String) {
     let waited = quantile(evidence.lateness, 1.0);
     // Where the server stood still, nobody waited much longer than that; where it is slow, waits add up.
     if longest.as_secs_f64() > STOOD_STILL * median.as_secs_f64() && waited < 2 * longest {
-        let evidence = format!("the longest answer took {}, half of them {} or less", in_ms(longest), in_ms(median));
+        let evidence =
+            format!("the longest answer took {}, half of them {} or less", in_words(longest), in_words(median));
         return (cause::STALLED, evidence);
     }
     let together = quantile(evidence.crowded, 0.5);
@@ -216,7 +217,7 @@ fn why_all_were_busy(evidence: &Evidence<'_>) -> (&'static str, String) {
     };
     if together.as_secs_f64() > factor * alone.as_secs_f64() {
         let all = format!("when all {} are busy", evidence.connections);
-        return (cause::SLOW, format!("it answers in {} {when}, in {} {all}", in_ms(alone), in_ms(together)));
+        return (cause::SLOW, format!("it answers in {} {when}, in {} {all}", in_words(alone), in_words(together)));
     }
     let rate = evidence.counts.scheduled as f64 / evidence.due_in.as_secs_f64();
     // Little's law: requests under way = rate × time each takes.
@@ -224,7 +225,7 @@ fn why_all_were_busy(evidence: &Evidence<'_>) -> (&'static str, String) {
     let evidence = format!(
         "all {} connections were busy with answers of {}; this rate keeps about {needed} busy",
         evidence.connections,
-        in_ms(median)
+        in_words(median)
     );
     (cause::CONNECTION_CAP, evidence)
 }
@@ -290,12 +291,11 @@ fn lateness_verdict(lateness: &Histogram<u64>) -> Option<Verdict> {
     }
 }
 
-fn ms(histogram: &Histogram<u64>, q: f64) -> String {
-    in_ms(quantile(histogram, q))
-}
-
-fn in_ms(duration: Duration) -> String {
-    format!("{:.1} ms", duration.as_secs_f64() * 1e3)
+fn in_words(duration: Duration) -> String {
+    match duration.as_secs_f64() * 1e3 {
+        ms if ms < 1.0 => format!("{:.0} µs", ms * 1e3),
+        ms => format!("{ms:.1} ms"),
+    }
 }
 
 fn quantile(histogram: &Histogram<u64>, q: f64) -> Duration {
