@@ -1,10 +1,32 @@
 //! What is going on, on stderr: a bar on a terminal, a line per round elsewhere.
 
-use std::time::Duration;
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
 use crate::trial::Event;
+
+/// How often a bar is drawn anew.
+const TICK: Duration = Duration::from_millis(120);
+/// A bar whose end is known.
+const WITH_END: &str = "{spinner} {msg:44} {bar:28} {percent:>3} %  {eta} left";
+
+/// Shows on a terminal how much of the time that `what` lasts has passed, until it is dropped.
+pub async fn pass(what: String, lasts: Duration) -> Infallible {
+    let bar = ProgressBar::new(whole_micros(lasts)).with_finish(ProgressFinish::AndClear).with_message(what);
+    bar.set_style(style(WITH_END));
+    let (began, mut ticks) = (Instant::now(), tokio::time::interval(TICK));
+    loop {
+        ticks.tick().await;
+        bar.set_position(whole_micros(began.elapsed().min(lasts)));
+    }
+}
+
+/// The template is a constant; indicatif's own look is as good as an error.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
 
 /// Tells a person at the terminal what runs now, how far it is and how long it will take.
 #[derive(Debug)]
@@ -21,15 +43,11 @@ impl Progress {
     pub fn new(rounds: u32, load: Option<Duration>, quiet: bool) -> Self {
         let (bar, template) = match load {
             _ if quiet => (ProgressBar::hidden(), ""),
-            Some(load) => {
-                (ProgressBar::new(whole_micros(load)), "{spinner} {msg:44} {bar:28} {percent:>3} %  {eta} left")
-            }
+            Some(load) => (ProgressBar::new(whole_micros(load)), WITH_END),
             None => (ProgressBar::new_spinner(), "{spinner} {msg:60} {elapsed}"),
         };
-        let style = ProgressStyle::with_template(template);
-        // The template is a constant; indicatif's own look is as good as an error.
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.enable_steady_tick(Duration::from_millis(120));
+        bar.set_style(style(template));
+        bar.enable_steady_tick(TICK);
         Self { bar, rounds, step: Duration::ZERO, quiet }
     }
 

@@ -10,6 +10,7 @@ use super::{Failure, enough_descriptors, enough_ports, put, put_json, signalled,
 use crate::arrivals::Arrivals;
 use crate::generator::{self, Client, Constant, Generator, Load, Pacing, Played, Quantiles, Target, Verdict};
 use crate::placement::{self, IdleCores, KeptAwake, Pinning, Placement};
+use crate::progress;
 use crate::scenario::{Format, TwoRates};
 use crate::units::{Rate, grouped};
 
@@ -98,6 +99,7 @@ pub fn run(assignment: &Assignment) -> Result<(), Failure> {
                 generator.cut_short();
                 Ok((playing.await.map_err(failed)?, Some(signal)))
             }
+            never = progress::pass(format!("load on {addr}"), assignment.duration) => match never {},
         }
     })?;
     match assignment.format {
