@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::units::{REQUEST, Rate, parse_duration};
+use crate::units::{REQUEST, Rate, in_one_word, parse_duration, stored_as_text};
 
 /// The shape of the arrival process, over one stretch of load; each stretch begins anew.
 ///
@@ -108,8 +108,7 @@ fn read(text: &str) -> Option<Arrivals> {
 
 impl fmt::Display for Arrivals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the spaces within `1s 500ms`, so that it is one word on a command line.
-        let time = |duration: &Duration| humantime::format_duration(*duration).to_string().replace(' ', "");
+        let time = |duration: &Duration| in_one_word(*duration);
         match self {
             Self::Constant => f.write_str("constant"),
             Self::Poisson => f.write_str("poisson"),
@@ -126,19 +125,7 @@ impl fmt::Display for Arrivals {
     }
 }
 
-impl TryFrom<String> for Arrivals {
-    type Error = ArrivalsError;
-
-    fn try_from(text: String) -> Result<Self, ArrivalsError> {
-        text.parse()
-    }
-}
-
-impl From<Arrivals> for String {
-    fn from(arrivals: Arrivals) -> String {
-        arrivals.to_string()
-    }
-}
+stored_as_text!(Arrivals);
 
 impl Arrivals {
     /// The highest rate of a stretch for which `rate` was asked; the expected one where chance plays.

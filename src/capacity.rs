@@ -8,9 +8,8 @@
 //!   bracket has closed on that rate: what disturbed the first is over by then, and no time went into failures that a
 //!   lower one made void. A rate that holds is believed.
 //! - A step whose own generator was starved of CPU, or so late that this explains a broken SLO, says nothing about the
-//!   service. The search goes on below and comes back
-//!   to it. When the generator is starved whenever the rate is tried, and the answer would rest on that, the search ends
-//!   with this reason and no number.
+//!   service. The search goes on below and comes back to it. When the generator is starved whenever the rate is tried, and
+//!   the answer would rest on that, the search ends with this reason and no number.
 //! - Every answer is measured anew. A search that starts near the answer of an earlier one is shorter, but both ends of its
 //!   bracket were tried by itself; and where it starts is drawn within a resolution of there ([`near`]). Otherwise the
 //!   searches of several rounds would share one grid of rates, and agree on a rounding error.

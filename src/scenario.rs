@@ -499,20 +499,20 @@ impl Scenario {
     /// When there is no SLO, or the settings contradict it or each other.
     pub fn of_capacity(settings: Settings) -> Result<Self, ScenarioError> {
         let slo = settings.slo.clone().ok_or(ScenarioError::NoSlo)?;
+        // How high the search goes is not known, so the generator has all the shards that there is room for.
+        let shards = match settings.transport.unwrap_or_default() {
+            Transport::Tcp => NonZeroUsize::new(generator::shards(None, placement::allowed_cores().len())),
+            Transport::Direct => None,
+        };
         let defaults = Settings {
             name: Some("capacity".into()),
             rounds: NonZeroU32::new(5),
             slice: Some(slo.shows_overload_in(OVERLOAD_SHOWN).max(Duration::from_secs(1))),
             // What an overloaded step leaves behind is waited for no longer than it takes to know that it was.
             timeout: Some((slo.longest() * 2).max(Duration::from_secs(1))),
+            shards,
             ..Settings::default()
         };
-        // How high the search goes is not known, so the generator has all the shards that there is room for.
-        let shards = match settings.transport.unwrap_or_default() {
-            Transport::Tcp => NonZeroUsize::new(generator::shards(None, placement::allowed_cores().len())),
-            Transport::Direct => None,
-        };
-        let defaults = Settings { shards, ..defaults };
         let scenario = Self::resolve(Settings { slices: NonZeroU32::new(1), ..settings }.or(defaults))?;
         if !matches!(scenario.arrivals, Arrivals::Constant | Arrivals::Poisson) {
             return Err(ScenarioError::ChangingRate(scenario.arrivals));

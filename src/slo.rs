@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::generator::Quantiles;
 use crate::scenario::parse_positive_duration;
-use crate::units::micros;
+use crate::units::{in_one_word, micros, stored_as_text};
 
 /// Bounds on quantiles of the response time, all of which must hold; one or more, each quantile once.
 ///
@@ -150,27 +150,13 @@ impl fmt::Display for Slo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, Objective { quantile, limit }) in self.0.iter().enumerate() {
             let comma = if index > 0 { "," } else { "" };
-            // Without the spaces within `1s 500ms`, so that it is one word on a command line.
-            let limit = humantime::format_duration(*limit).to_string().replace(' ', "");
-            write!(f, "{comma}{}={limit}", quantile.name())?;
+            write!(f, "{comma}{}={}", quantile.name(), in_one_word(*limit))?;
         }
         Ok(())
     }
 }
 
-impl TryFrom<String> for Slo {
-    type Error = SloError;
-
-    fn try_from(text: String) -> Result<Self, SloError> {
-        text.parse()
-    }
-}
-
-impl From<Slo> for String {
-    fn from(slo: Slo) -> String {
-        slo.to_string()
-    }
-}
+stored_as_text!(Slo);
 
 #[cfg(test)]
 mod tests {

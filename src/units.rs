@@ -138,6 +138,32 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|e| format!("{e}; write a duration with its unit, such as 500ms, 2s or 1m"))
 }
 
+/// A duration as [`parse_duration`] reads it, without the spaces within `1s 500ms`, so that it is one word on a command line.
+pub fn in_one_word(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string().replace(' ', "")
+}
+
+/// Has a type that is read from text and shown as text be stored as that text: what
+/// `#[serde(try_from = "String", into = "String")]` asks of it.
+macro_rules! stored_as_text {
+    ($type:ty) => {
+        impl TryFrom<String> for $type {
+            type Error = <$type as std::str::FromStr>::Err;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(value: $type) -> String {
+                value.to_string()
+            }
+        }
+    };
+}
+pub(crate) use stored_as_text;
+
 /// A duration in microseconds, as stored documents hold it.
 pub fn micros(duration: Duration) -> f64 {
     duration.as_nanos() as f64 / 1e3

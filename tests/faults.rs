@@ -9,12 +9,14 @@
 
 mod common;
 
-use std::sync::Mutex;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::alone;
-use common::server::{Deed, played, serve, target};
+use common::server::{Deed, play, played, serve, target};
+use otelbench::arrivals::Arrivals;
 use otelbench::generator::{Kind, Played, Requests, Target, Validity, Verdict, cause};
 use procfs::process::Process;
 use procfs::{CurrentSI, KernelStats};
@@ -128,7 +130,7 @@ fn every_tenth(deed: Deed) -> impl Fn(u64) -> Deed {
 /// Each fault, what is found, and what should be.
 fn matrix() -> Vec<(&'static str, Found, Verdict, Vec<&'static str>)> {
     use Verdict::{Degraded, Invalid};
-    let over = |connections, rate, duration: u64, deed: Box<dyn Fn() -> std::net::SocketAddr>| {
+    let over = |connections, rate, duration: u64, deed: Box<dyn Fn() -> SocketAddr>| {
         found(move || played(target(deed(), connections), rate, ms(duration)))
     };
     let impatient = |connections, rate, deed: fn(u64) -> Deed| {
@@ -138,7 +140,7 @@ fn matrix() -> Vec<(&'static str, Found, Verdict, Vec<&'static str>)> {
         })
     };
     let slow_generator = || {
-        let target = Target { requests: std::sync::Arc::new(Slow), ..target(serve(|_| Deed::Answer), 4) };
+        let target = Target { requests: Arc::new(Slow), ..target(serve(|_| Deed::Answer), 4) };
         Found { validity: played(target, 500.0, ms(400)).validity, disturbed: false }
     };
     vec![
@@ -210,17 +212,7 @@ fn matrix() -> Vec<(&'static str, Found, Verdict, Vec<&'static str>)> {
             "a stretch shorter than the gap",
             found(|| {
                 let target = Target { shards: 2, ..target(serve(|_| Deed::Answer), 2) };
-                let nothing = otelbench::generator::Load {
-                    arrivals: otelbench::arrivals::Arrivals::Poisson,
-                    rate: otelbench::units::Rate::per_second(0.001).unwrap(),
-                    duration: ms(5),
-                    seed: 1,
-                    first_seq: 0,
-                };
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(async {
-                    otelbench::generator::Generator::start(target).await.unwrap().play(nothing).await.unwrap()
-                })
+                play(target, Arrivals::Poisson, 0.001, ms(5))
             }),
             Invalid,
             vec![cause::NOTHING_DUE],

@@ -38,7 +38,7 @@ pub use self::wire::{Client, Handler};
 #[cfg(test)]
 pub(crate) use self::tally::answered;
 
-use self::shard::{Job, Part, Share};
+use self::shard::{Job, Part, Place};
 
 /// What the names of the generator's threads begin with, by which their CPU time is told from others'.
 pub const THREAD: &str = "generator";
@@ -156,8 +156,8 @@ impl Generator {
         let of = target.shards.clamp(1, target.connections.max(1));
         let mut shards = Vec::with_capacity(of);
         for number in 0..of {
-            let share = Share { number, of };
-            shards.push(shard::start(target.clone(), share, Arc::clone(&cut)).await?);
+            let place = Place { number, of };
+            shards.push(shard::start(target.clone(), place, Arc::clone(&cut)).await?);
         }
         Ok(Self { shards, slots, cut })
     }

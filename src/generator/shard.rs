@@ -20,8 +20,8 @@ use crate::arrivals::Schedule;
 use crate::meter;
 use crate::placement;
 
-/// Arrivals of one shard that may wait for a connection. Deep enough to ride out a stall of a second at 16 000 requests per second,
-/// and bounded so that a server that cannot keep up shows as missed arrivals and not as memory.
+/// Arrivals of one shard that may wait for a connection. Deep enough to ride out a stall of a second at 16 000 requests per
+/// second, and bounded so that a server that cannot keep up shows as missed arrivals and not as memory.
 pub(super) const BACKLOG: usize = 16_384;
 
 /// Longest time between two looks at whether the stretch is to be cut short.
@@ -29,13 +29,13 @@ const ATTENTION: Duration = Duration::from_millis(100);
 
 /// Which of how many shards.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Share {
+pub(super) struct Place {
     /// From 0.
     pub number: usize,
     pub of: usize,
 }
 
-impl Share {
+impl Place {
     /// This shard's part of something that can be counted.
     fn of_whole(self, whole: usize) -> usize {
         whole / self.of + usize::from(self.number < whole % self.of)
@@ -70,17 +70,17 @@ pub(super) struct Part {
 /// Starts the thread, with its share of the connections open and its pacer at work.
 pub(super) async fn start(
     mut target: Target,
-    share: Share,
+    place: Place,
     cut: Arc<AtomicBool>,
 ) -> io::Result<mpsc::UnboundedSender<Job>> {
-    target.connections = share.of_whole(target.connections);
+    target.connections = place.of_whole(target.connections);
     let (jobs, inbox) = mpsc::unbounded_channel();
     let (ready, started) = oneshot::channel();
-    thread::Builder::new().name(format!("{THREAD}-{}", share.number)).spawn(move || {
+    thread::Builder::new().name(format!("{THREAD}-{}", place.number)).spawn(move || {
         let runtime = placement::keep_on(&target.cores)
             .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
         match runtime {
-            Ok(runtime) => LocalSet::new().block_on(&runtime, serve(target, share, cut, inbox, ready)),
+            Ok(runtime) => LocalSet::new().block_on(&runtime, serve(target, place, cut, inbox, ready)),
             Err(error) => drop(ready.send(Err(error))),
         }
     })?;
@@ -91,7 +91,7 @@ pub(super) async fn start(
 /// The thread: opens the connections, then plays one job after the other.
 async fn serve(
     target: Target,
-    part: Share,
+    place: Place,
     cut: Arc<AtomicBool>,
     mut inbox: mpsc::UnboundedReceiver<Job>,
     ready: oneshot::Sender<io::Result<()>>,
@@ -112,7 +112,7 @@ async fn serve(
     }
     let flights = std::iter::repeat_with(|| None).take(target.slots()).collect();
     let state = State { idle: vessels, flights, ..State::default() };
-    let shard = Rc::new(Shard { target, wire, part, cut, state: RefCell::new(state), settled: Notify::new() });
+    let shard = Rc::new(Shard { target, wire, place, cut, state: RefCell::new(state), settled: Notify::new() });
     let reaper = tokio::task::spawn_local(reap(Rc::clone(&shard)));
     while let Some(job) = inbox.recv().await {
         drop(job.reply.send(play(&shard, &mut pacer, &job.demand, job.start).await));
@@ -124,7 +124,7 @@ async fn serve(
 struct Shard {
     target: Target,
     wire: Wire,
-    part: Share,
+    place: Place,
     /// Set when the stretch is to be cut short.
     cut: Arc<AtomicBool>,
     state: RefCell<State>,
@@ -242,7 +242,7 @@ async fn play(shard: &Rc<Shard>, pacer: &mut Pacer, demand: &Demand, start: Inst
     let duration = match demand {
         Demand::Open(load) => {
             let schedule = Schedule::new(load.arrivals.clone(), load.rate, load.duration, load.seed);
-            let Share { number, of } = shard.part;
+            let Place { number, of } = shard.place;
             let seqs = (load.first_seq + number as u64..).step_by(of);
             for (seq, due_ns) in seqs.zip(schedule.skip(number).step_by(of)) {
                 let intended = start + Duration::from_nanos(due_ns);
@@ -322,7 +322,7 @@ fn dispatch(shard: &Rc<Shard>, arrival: Arrival) {
 /// Has every connection send, and send again until `until`.
 fn saturate(shard: &Rc<Shard>, until: Instant) {
     let mut state = shard.state.borrow_mut();
-    let Share { number, of } = shard.part;
+    let Place { number, of } = shard.place;
     state.again = Some(Again { until, next_seq: number as u64, step: of as u64 });
     for vessel in std::mem::take(&mut state.idle) {
         match state.next() {

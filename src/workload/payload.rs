@@ -7,6 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
+use crate::units::stored_as_text;
+
 /// Largest weight of an entry.
 const HEAVIEST: u32 = 1_000_000;
 /// Most items of an order: a body of 90 kB.
@@ -92,19 +94,7 @@ impl fmt::Display for UserIds {
     }
 }
 
-impl TryFrom<String> for UserIds {
-    type Error = UserIdsError;
-
-    fn try_from(text: String) -> Result<Self, UserIdsError> {
-        text.parse()
-    }
-}
-
-impl From<UserIds> for String {
-    fn from(user_ids: UserIds) -> String {
-        user_ids.to_string()
-    }
-}
+stored_as_text!(UserIds);
 
 /// A share from 0 to 1, held in millionths so that it can be kept exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -86,8 +86,13 @@ pub fn target(addr: SocketAddr, connections: usize) -> Target {
 
 /// Plays constant arrivals.
 pub fn played(target: Target, rate: f64, duration: Duration) -> Played {
+    play(target, Arrivals::Constant, rate, duration)
+}
+
+/// Plays these arrivals.
+pub fn play(target: Target, arrivals: Arrivals, rate: f64, duration: Duration) -> Played {
     let rate = Rate::per_second(rate).unwrap();
-    let load = Load { arrivals: Arrivals::Constant, rate, duration, seed: 1, first_seq: 0 };
+    let load = Load { arrivals, rate, duration, seed: 1, first_seq: 0 };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { Generator::start(target).await.unwrap().play(load).await.unwrap() })
 }
