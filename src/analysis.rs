@@ -141,7 +141,7 @@ pub struct TelemetrySummary {
     pub diagnostics: Vec<String>,
 }
 
-/// Where spans went: ended = received + dropped + failed + rejected + unaccounted.
+/// Where spans went: ended = received + dropped + failed + rejected + discarded + unaccounted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SpanLedger {
@@ -155,6 +155,9 @@ pub struct SpanLedger {
     pub failed: u64,
     /// Refused by the collector.
     pub rejected: u64,
+    /// Dropped on purpose, by an exporter that takes them nowhere.
+    #[serde(default)]
+    pub discarded: u64,
     /// What is left over; must be 0. Null where `received` is.
     pub unaccounted: Option<i64>,
     /// Received more than once.
@@ -162,9 +165,9 @@ pub struct SpanLedger {
 }
 
 impl SpanLedger {
-    /// Spans that ended and were not received; 0 where that is not known.
+    /// Spans that ended and should have been received but were not; 0 where that is not known.
     pub fn lost(&self) -> u64 {
-        self.received.map_or(0, |received| self.ended.saturating_sub(received))
+        self.received.map_or(0, |received| self.ended.saturating_sub(received + self.discarded))
     }
 }
 
@@ -530,13 +533,14 @@ fn telemetry(arm: &Arm, lanes: &[&LaneRecord]) -> TelemetrySummary {
     let sum = |f: &dyn Fn(&LaneRecord) -> Option<u64>| lanes.iter().map(|lane| f(lane)).sum::<Option<u64>>();
     let spans = lanes.iter().filter_map(|lane| lane.account.spans).reduce(add_spans).map(|spans| {
         let received = sum(&|lane| Some(lane.received.as_ref()?.spans));
-        let known = spans.dropped + spans.failed + spans.rejected;
+        let known = spans.dropped + spans.failed + spans.rejected + spans.discarded;
         SpanLedger {
             ended: spans.ended,
             received,
             dropped: spans.dropped,
             failed: spans.failed,
             rejected: spans.rejected,
+            discarded: spans.discarded,
             unaccounted: received.map(|r| spans.ended.cast_signed() - r.cast_signed() - known.cast_signed()),
             duplicated: sum(&|lane| Some(lane.received.as_ref()?.duplicated)),
         }
@@ -577,6 +581,7 @@ fn add_spans(a: ServiceSpans, b: ServiceSpans) -> ServiceSpans {
         dropped: a.dropped + b.dropped,
         failed: a.failed + b.failed,
         rejected: a.rejected + b.rejected,
+        discarded: a.discarded + b.discarded,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::arrivals::Arrivals;
 use crate::commands::Failure;
 use crate::commands::load::{Assignment, Pace};
 use crate::generator::Pacing;
+use crate::mode::{self, Mode};
 use crate::placement::{IdleCores, Pinning};
 use crate::scenario::{Endpoint, Format, Isolation, ModeName, ModeNames, Settings, Transport, parse_positive_duration};
 use crate::slo::Slo;
@@ -54,7 +55,7 @@ pub enum Command {
     /// Put load on any HTTP target with the generator alone
     Load(Box<LoadArgs>),
     /// Run the order service alone, in one mode
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Run the OTLP receiver alone
     Sink(SinkArgs),
     /// List the telemetry modes and what each consists of
@@ -196,6 +197,7 @@ impl ExperimentArgs {
             name: None,
             rps: self.rps,
             mode: self.mode.map(ModeNames),
+            modes: None,
             baseline: self.baseline,
             no_placebo: self.no_placebo.then_some(true),
             rounds: self.rounds,
@@ -411,8 +413,8 @@ impl LoadArgs {
 #[command(after_help = SERVE_EXAMPLES)]
 pub struct ServeArgs {
     /// The telemetry mode
-    #[arg(long, default_value = "full")]
-    pub mode: ModeName,
+    #[arg(long, default_value = "full", value_parser = mode::named)]
+    pub mode: Mode,
     /// Where to listen
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
     pub addr: SocketAddr,
@@ -493,6 +495,7 @@ mod tests {
             name: None,
             rps: Some(_),
             mode: Some(ModeNames(modes)),
+            modes: None,
             baseline: Some(_),
             no_placebo: Some(true),
             rounds: Some(_),

@@ -20,6 +20,7 @@
 //! | [`generator`] | plays arrivals over connections, open loop, and judges itself |
 //! | [`service`] | the order service that is measured |
 //! | [`telemetry`] | the only interpreter of a mode: recorder, subscriber, exporters |
+//! | [`slim`] | a tracing layer that writes OTLP itself, and a recorder that keeps handles: the cheap way, for anyone's use |
 //! | [`sink`] | the OTLP receiver that proves what arrived |
 //! | [`meter`] | CPU by thread role, allocations, memory |
 //! | [`record`], [`result`] | what is stored |
@@ -53,6 +54,7 @@ pub mod result;
 pub mod scenario;
 pub mod service;
 pub mod sink;
+pub mod slim;
 pub mod slo;
 pub mod stats;
 pub mod telemetry;

@@ -35,7 +35,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Report(args) => commands::report::run(&args.result, args.format),
         Command::Serve(args) => {
             let endpoint = args.endpoint.as_ref().map(Endpoint::as_str);
-            commands::serve::run(&args.mode.into_mode(), args.addr, endpoint, args.payment_delay)
+            commands::serve::run(&args.mode, args.addr, endpoint, args.payment_delay)
         }
         Command::Sink(args) => commands::sink::run(args.addr, args.format),
         Command::Modes(args) => commands::modes::run(args.format),

@@ -3,14 +3,18 @@
 //! A file and the flags fill the same [`Settings`]; the flag wins. Each value checks itself while it is read, so an error
 //! in a file carries its line and key.
 
-use std::fs;
+use std::convert::Infallible;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::str::FromStr;
 use std::time::Duration;
+use std::{fmt, fs, thread};
 
+use serde::de::{DeserializeSeed, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
+use toml::Spanned;
 
 use crate::arrivals::Arrivals;
 use crate::generator::{self, Pacing};
@@ -40,6 +44,8 @@ pub struct Settings {
     pub mode: Option<ModeNames>,
     /// The mode every treatment is compared with.
     pub baseline: Option<ModeName>,
+    /// Modes of the scenario's own.
+    pub modes: Option<OwnModes>,
     /// Leaves the second baseline arm out.
     #[serde(alias = "no-placebo")]
     pub no_placebo: Option<bool>,
@@ -142,31 +148,26 @@ pub enum Isolation {
     Process,
 }
 
-/// A mode known by name.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct ModeName(Mode);
+/// The name of a mode, which may be one that the scenario defines.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModeName {
+    name: String,
+    /// Where it stands in the file, in bytes; empty for one from a flag.
+    at: Range<usize>,
+}
 
-impl TryFrom<String> for ModeName {
-    type Error = UnknownMode;
-
-    fn try_from(name: String) -> Result<Self, UnknownMode> {
-        mode::named(name.trim()).map(Self)
+impl<'de> Deserialize<'de> for ModeName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = Spanned::<String>::deserialize(deserializer)?;
+        Ok(Self { at: name.span(), name: name.into_inner().trim().to_owned() })
     }
 }
 
-impl std::str::FromStr for ModeName {
-    type Err = UnknownMode;
+impl FromStr for ModeName {
+    type Err = Infallible;
 
-    fn from_str(name: &str) -> Result<Self, UnknownMode> {
-        Self::try_from(name.to_owned())
-    }
-}
-
-impl ModeName {
-    /// The mode so called.
-    pub fn into_mode(self) -> Mode {
-        self.0
+    fn from_str(name: &str) -> Result<Self, Infallible> {
+        Ok(Self { name: name.trim().to_owned(), at: 0..0 })
     }
 }
 
@@ -182,12 +183,54 @@ impl<'de> Deserialize<'de> for ModeNames {
             Joined(String),
             Listed(Vec<String>),
         }
-        let names = match Written::deserialize(deserializer)? {
+        let written = Spanned::<Written>::deserialize(deserializer)?;
+        let at = written.span();
+        let names: Vec<String> = match written.into_inner() {
             Written::Joined(text) => text.split(',').map(str::to_owned).collect(),
             Written::Listed(names) => names,
         };
-        let modes: Result<Vec<ModeName>, UnknownMode> = names.into_iter().map(ModeName::try_from).collect();
-        modes.map(Self).map_err(serde::de::Error::custom)
+        Ok(Self(names.iter().map(|name| ModeName { name: name.trim().to_owned(), at: at.clone() }).collect()))
+    }
+}
+
+/// Modes that the scenario makes itself, each under its name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OwnModes(Vec<Mode>);
+
+impl<'de> Deserialize<'de> for OwnModes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ModesByName)
+    }
+}
+
+/// Reads the table of modes, each knowing its name, so that an error in one is found at its line.
+struct ModesByName;
+
+impl<'de> Visitor<'de> for ModesByName {
+    type Value = OwnModes;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table for each mode, such as [modes.mine] with like = \"full\"")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut tables: A) -> Result<OwnModes, A::Error> {
+        let mut modes = Vec::new();
+        while let Some(name) = tables.next_key::<String>()? {
+            modes.push(tables.next_value_seed(CalledBy(name))?);
+        }
+        Ok(OwnModes(modes))
+    }
+}
+
+/// Reads the mode of this name.
+struct CalledBy(String);
+
+impl<'de> DeserializeSeed<'de> for CalledBy {
+    type Value = Mode;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Mode, D::Error> {
+        let table = toml::Table::deserialize(deserializer)?;
+        mode::define(&self.0, &table).map_err(serde::de::Error::custom)
     }
 }
 
@@ -285,6 +328,21 @@ pub enum ScenarioError {
         /// Where and why.
         source: Box<toml::de::Error>,
     },
+    /// A mode that the file names does not exist.
+    #[error("{path}: line {line}, `{key}`: {source}")]
+    UnknownModeAt {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The key.
+        key: &'static str,
+        /// What is known.
+        source: UnknownMode,
+    },
+    /// A mode that a flag names does not exist.
+    #[error("--{0}: {1}")]
+    UnknownMode(&'static str, UnknownMode),
     /// One mode stands twice among the treatments.
     #[error("--mode names `{0}` twice; each treatment is one arm, so name it once")]
     TwiceNamed(String),
@@ -345,11 +403,34 @@ impl Settings {
     pub fn from_file(path: &Path) -> Result<Self, ScenarioError> {
         let text =
             fs::read_to_string(path).map_err(|source| ScenarioError::Unreadable { path: path.into(), source })?;
-        let mut settings: Self = toml::from_str(&text)
-            .map_err(|source| ScenarioError::Malformed { path: path.into(), source: Box::new(source) })?;
+        let mut settings = Self::read(&text, path)?;
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         settings.name = settings.name.or(stem);
         Ok(settings)
+    }
+
+    /// Reads the text of a scenario file; `path` is for messages.
+    fn read(text: &str, path: &Path) -> Result<Self, ScenarioError> {
+        let settings: Self = toml::from_str(text)
+            .map_err(|source| ScenarioError::Malformed { path: path.into(), source: Box::new(source) })?;
+        for (key, name) in settings.mode_names() {
+            if let Err(source) = settings.find_mode(name) {
+                let line = 1 + text[..name.at.start].matches('\n').count();
+                return Err(ScenarioError::UnknownModeAt { path: path.into(), line, key, source });
+            }
+        }
+        Ok(settings)
+    }
+
+    /// The names of modes that are asked for, each with its key.
+    fn mode_names(&self) -> impl Iterator<Item = (&'static str, &ModeName)> {
+        let treatments = self.mode.iter().flat_map(|names| &names.0).map(|name| ("mode", name));
+        self.baseline.iter().map(|name| ("baseline", name)).chain(treatments)
+    }
+
+    /// The mode so called, among those that are built in and the scenario's own.
+    fn find_mode(&self, name: &ModeName) -> Result<Mode, UnknownMode> {
+        mode::find(&name.name, self.modes.as_ref().map_or(&[], |own| &own.0))
     }
 
     /// These settings where they say something, else those of `other`.
@@ -362,6 +443,7 @@ impl Settings {
             rps: self.rps.or(other.rps.filter(|_| !own_rates)),
             mode: self.mode.or(other.mode),
             baseline: self.baseline.or(other.baseline),
+            modes: self.modes.or(other.modes),
             no_placebo: self.no_placebo.or(other.no_placebo),
             rounds: self.rounds.or(other.rounds),
             slices: self.slices.or(other.slices),
@@ -540,13 +622,17 @@ impl Scenario {
     /// # Errors
     /// When the settings contradict each other.
     pub fn resolve(settings: Settings) -> Result<Self, ScenarioError> {
-        let arrivals = settings.arrivals.unwrap_or_default();
-        TwoRates::refuse(settings.rps, &arrivals)?;
-        let baseline = settings.baseline.map_or_else(|| known("none"), ModeName::into_mode);
-        let treatments: Vec<Mode> = match settings.mode {
-            Some(names) => names.0.into_iter().map(ModeName::into_mode).collect(),
+        let find = |key, name| settings.find_mode(name).map_err(|unknown| ScenarioError::UnknownMode(key, unknown));
+        let baseline = match &settings.baseline {
+            Some(name) => find("baseline", name)?,
+            None => known("none"),
+        };
+        let treatments = match &settings.mode {
+            Some(names) => names.0.iter().map(|name| find("mode", name)).collect::<Result<_, _>>()?,
             None => vec![known("metrics"), known("full")],
         };
+        let arrivals = settings.arrivals.unwrap_or_default();
+        TwoRates::refuse(settings.rps, &arrivals)?;
         let collector = match settings.endpoint {
             Some(endpoint) => Collector::Endpoint(endpoint.0),
             None if environment_names_a_collector() => Collector::Environment,
@@ -675,7 +761,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Settings, String> {
-        toml::from_str(text).map_err(|e: toml::de::Error| e.to_string())
+        Settings::read(text, Path::new("s.toml")).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -686,6 +772,14 @@ mod tests {
             ("rounds = 0\n", "line 1", "nonzero"),
             ("mode = \"ful\"\n", "line 1", "did you mean `full`?"),
             ("mode = [\"metrics\", \"ful\"]\n", "line 1", "did you mean `full`?"),
+            ("baseline = \"non\"\n", "line 1, `baseline`", "did you mean `none`?"),
+            (
+                "rps = 5\n[modes.mine]\nlike = \"ful\"\n",
+                "line 2",
+                "mode `mine`: unknown mode `ful`, did you mean `full`?",
+            ),
+            ("[modes.mine]\nlike = \"full\"\ntraces.quee = 1\n", "line 1", "unknown field `quee`"),
+            ("mode = \"mine\"\n[modes.yours]\nlike = \"full\"\n", "line 1, `mode`", "naive, tuned, yours"),
             ("slice = \"0s\"\n", "line 1", "longer than zero"),
             ("slice = \"10\"\n", "line 1", "500ms"),
             ("arrivals = \"ramp:5\"\n", "line 1", "ramp:FROM..TO"),
@@ -695,6 +789,18 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.contains(line) && error.contains(says), "{text:?} gave {error}");
         }
+    }
+
+    #[test]
+    fn a_mode_of_the_scenarios_own_is_asked_for_like_any_other() {
+        let file = parse("[modes.small]\nlike = \"full\"\ntraces.queue = 2048").unwrap();
+        let flags = Settings { mode: Some(ModeNames(vec!["small".parse().unwrap()])), ..Settings::default() };
+        let scenario = Scenario::resolve(flags.or(file)).unwrap();
+        assert_eq!(scenario.arm_names(), ["none", PLACEBO, "small"]);
+        assert_eq!(scenario.arms[2].mode.traces.as_ref().map(|traces| traces.queue), Some(2_048));
+        let nowhere = Settings { mode: Some(ModeNames(vec!["smal".parse().unwrap()])), ..Settings::default() };
+        let error = Scenario::resolve(nowhere).unwrap_err().to_string();
+        assert!(error.starts_with("--mode: unknown mode `smal`"), "{error}");
     }
 
     #[test]

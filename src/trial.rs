@@ -25,7 +25,7 @@ use crate::scenario::{Arm, Collector, Isolation, Scenario};
 use crate::service;
 use crate::sink::{Received, Receiver, Sink, TreeShape};
 use crate::slo::Slo;
-use crate::telemetry::Account;
+use crate::telemetry::{Account, Destination};
 use crate::units::Rate;
 use crate::workload::Workload;
 
@@ -334,7 +334,7 @@ impl Lanes for LiveLanes {
         let start = Start {
             protocol: PROTOCOL,
             mode: arm.mode.clone(),
-            endpoint,
+            destination: Destination { endpoint, tls: None },
             transport: scenario.transport,
             payment_delay: scenario.payment_delay,
             service_threads: scenario.service_threads,
@@ -345,6 +345,7 @@ impl Lanes for LiveLanes {
             nonce,
             seed,
             payload: scenario.payload.clone(),
+            recorded_share: arm.mode.recorded_share(),
             connections: scenario.connections,
             shards: scenario.shards,
             pacing: scenario.pacing,

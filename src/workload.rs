@@ -14,6 +14,8 @@ use self::draw::{Deck, Users};
 
 pub use self::payload::{Entry, Mix, Payload, Share, ShareError, UserIds, UserIdsError};
 
+/// Above every trace id shifted right by one.
+const ALL_RECORDED: u64 = 1 << 63;
 /// Fewest digits of a user's name.
 const USER_DIGITS: u32 = 4;
 /// Distance of two items in a body: `"sku-00",`.
@@ -26,6 +28,8 @@ pub struct Workload {
     nonce: u64,
     /// Seeds what is drawn.
     seed: u64,
+    /// Traces are recorded whose low id, shifted right by one, is below this.
+    recorded_below: u64,
     deck: Deck,
     users: Users,
     user_digits: usize,
@@ -60,11 +64,25 @@ impl Workload {
         Self {
             nonce: nonce | 1,
             seed,
+            recorded_below: ALL_RECORDED,
             deck: Deck::of(payload),
             users: Users::new(payload.users, payload.user_ids),
             user_digits,
             templates: payload.mix.entries().iter().map(|entry| Template::new(*entry, user_digits)).collect(),
         }
+    }
+
+    /// The same from a caller who has this share of the traces recorded, from 0 to 1, and says so to the service. Which
+    /// they are follows from their ids, as OpenTelemetry's `TraceIdRatioBased` has it.
+    #[must_use]
+    pub fn recording(self, share: f64) -> Self {
+        // Within range by the clamp.
+        Self { recorded_below: (share.clamp(0.0, 1.0) * ALL_RECORDED as f64) as u64, ..self }
+    }
+
+    /// Whether the caller has order `seq` recorded.
+    fn is_recorded(&self, seq: u64) -> bool {
+        mixed(seq) >> 1 < self.recorded_below
     }
 
     /// The trace id that order `seq` carries.
@@ -147,6 +165,8 @@ impl Requests for Workload {
         write_digits::<16>(&mut request[order.trace_id..][..16], (trace_id >> 64) as u64);
         write_digits::<16>(&mut request[order.trace_id + 16..][..16], trace_id as u64);
         write_digits::<16>(&mut request[order.trace_id + 33..][..16], self.caller_span(seq));
+        // The last digit of the flags.
+        request[order.trace_id + 51] = b'0' + u8::from(self.is_recorded(seq));
         if refused {
             // An amount of nothing is what the payment refuses, after everything else is done.
             request[order.amount..][..4].copy_from_slice(b"0.00");

@@ -21,7 +21,7 @@ use otelbench::lane::protocol::{GeneratorSetup, PROTOCOL, Start};
 use otelbench::mode::{self, Handlers, Metrics, Mode};
 use otelbench::scenario::Transport;
 use otelbench::sink::{Received, Sink};
-use otelbench::telemetry::Account;
+use otelbench::telemetry::{Account, Destination};
 use otelbench::trial::order_trees;
 use otelbench::units::Rate;
 use otelbench::workload::{Payload, Workload};
@@ -51,10 +51,11 @@ async fn played_mix(
     let sink = Sink::start().unwrap();
     let workload = Workload::new(NONCE, SEED, payload);
     let receiver = sink.listen(SocketAddr::from(([127, 0, 0, 1], 0)), order_trees(workload)).unwrap();
+    let recorded_share = mode.recorded_share();
     let start = Start {
         protocol: PROTOCOL,
         mode,
-        endpoint: Some(through(receiver.endpoint()).await),
+        destination: Destination::at(Some(&through(receiver.endpoint()).await)),
         transport: Transport::Tcp,
         payment_delay: Duration::ZERO,
         service_threads: 2,
@@ -65,6 +66,7 @@ async fn played_mix(
         nonce: NONCE,
         seed: SEED,
         payload: payload.clone(),
+        recorded_share,
         connections: 4,
         shards: 1,
         pacing: Pacing::Timer,
@@ -212,7 +214,7 @@ async fn a_mode_that_cannot_be_put_in_place_says_why() {
     let start = Start {
         protocol: PROTOCOL,
         mode,
-        endpoint: None,
+        destination: Destination::default(),
         transport: Transport::Tcp,
         payment_delay: Duration::ZERO,
         service_threads: 1,
@@ -223,6 +225,7 @@ async fn a_mode_that_cannot_be_put_in_place_says_why() {
         nonce: 1,
         seed: 1,
         payload: Payload::default(),
+        recorded_share: 1.0,
         connections: 1,
         shards: 1,
         pacing: Pacing::Timer,

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use super::{Failure, signalled, signals};
 use crate::mode::Mode;
 use crate::service::{self, Config};
-use crate::telemetry::{Account, Telemetry};
+use crate::telemetry::{Account, Destination, Telemetry};
 
 /// Longest wait for requests under way, and for telemetry to be taken out.
 const BOUND: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ pub fn run(mode: &Mode, addr: SocketAddr, endpoint: Option<&str>, payment_delay:
         .block_on(TcpListener::bind(addr))
         .map_err(|e| Failure::Usage(format!("--addr {addr}: cannot listen there: {e}")))?;
     let bound = listener.local_addr().map_err(|e| usage(&e))?;
-    let telemetry = Telemetry::install(mode, endpoint).map_err(|e| usage(&e))?;
+    let telemetry = Telemetry::install(mode, &Destination::at(endpoint)).map_err(|e| usage(&e))?;
     let routes = service::router(mode.handlers, Config { payment_delay }, telemetry.scrape());
     eprintln!("order service in mode {} on http://{bound}; Ctrl-C stops it", mode.name);
 

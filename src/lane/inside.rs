@@ -37,12 +37,14 @@ const ROLES: Roles = &roles(Role::Generator);
 /// same in every arm.
 const DIRECT_ROLES: Roles = &roles(Role::Request);
 
-const fn roles(generator: Role) -> [(&'static str, Role); 7] {
+const fn roles(generator: Role) -> [(&'static str, Role); 9] {
     [
         (service::THREAD, Role::Request),
         (generator::THREAD, generator),
         (SPAN_EXPORT_THREADS[0], Role::SpanExport),
         (SPAN_EXPORT_THREADS[1], Role::SpanExport),
+        (SPAN_EXPORT_THREADS[2], Role::SpanExport),
+        (SPAN_EXPORT_THREADS[3], Role::SpanExport),
         (PERIODIC_EXPORT_THREADS[0], Role::PeriodicExport),
         (PERIODIC_EXPORT_THREADS[1], Role::PeriodicExport),
         (PERIODIC_EXPORT_THREADS[2], Role::PeriodicExport),
@@ -161,7 +163,7 @@ impl Running {
         if start.protocol != PROTOCOL {
             return Err(InsideError::Protocol(start.protocol));
         }
-        let telemetry = Telemetry::install(&start.mode, start.endpoint.as_deref())?;
+        let telemetry = Telemetry::install(&start.mode, &start.destination)?;
         let config = service::Config { payment_delay: start.payment_delay };
         let routes = service::router(start.mode.handlers, config, telemetry.scrape());
         let (runtime, serving, client, roles) = match start.transport {

@@ -10,11 +10,11 @@ use crate::generator::{Client, Load, Pacing, Played, Target};
 use crate::mode::Mode;
 use crate::record::Spent;
 use crate::scenario::Transport;
-use crate::telemetry::Account;
+use crate::telemetry::{Account, Destination};
 use crate::workload::{Payload, Workload};
 
 /// Version of this protocol; parent and lane of different versions refuse each other.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// The hidden subcommand that makes a process a lane.
 pub const SUBCOMMAND: &str = "lane";
@@ -42,8 +42,8 @@ pub struct Start {
     pub protocol: u32,
     /// The telemetry configuration.
     pub mode: Mode,
-    /// Where telemetry goes; `None` leaves it to the `OTEL_*` variables.
-    pub endpoint: Option<String>,
+    /// Where telemetry goes.
+    pub destination: Destination,
     /// What carries the requests.
     pub transport: Transport,
     /// What the payment takes.
@@ -66,6 +66,8 @@ pub struct GeneratorSetup {
     pub seed: u64,
     /// What the requests are made of.
     pub payload: Payload,
+    /// Share of the traces that the caller has recorded, from 0 to 1.
+    pub recorded_share: f64,
     /// Keep-alive connections.
     pub connections: usize,
     /// Threads that share them.
@@ -85,7 +87,7 @@ impl GeneratorSetup {
     /// The target that this setup drives over `client`.
     pub fn target(self, client: Client) -> Target {
         Target {
-            requests: Arc::new(Workload::new(self.nonce, self.seed, &self.payload)),
+            requests: Arc::new(Workload::new(self.nonce, self.seed, &self.payload).recording(self.recorded_share)),
             connections: self.connections,
             shards: self.shards,
             client,

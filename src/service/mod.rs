@@ -24,7 +24,10 @@ use tower::ServiceExt;
 
 use crate::mode::Handlers;
 
-pub use self::instruments::{Bare, BareSpawn, Instruments, Macros};
+use self::instruments::{
+    Bare, BareSpawn, ByHandles, ByMacros, ByOpenTelemetry, Counting, Instrumented, Instruments, Naive, Recording, Slim,
+    Spans, WithEvents,
+};
 pub use self::order::{Order, Receipt, Rejection};
 
 /// Name of the service's worker threads, by which their CPU time is told from others'.
@@ -60,8 +63,13 @@ struct Shop<I> {
 pub fn router(handlers: Handlers, config: Config, scrape: Option<Scrape>) -> Router {
     let routes = match handlers {
         Handlers::Bare => orders(Bare, config),
-        Handlers::Macros => orders(Macros, config),
-        Handlers::BareSpawn => orders(BareSpawn, config),
+        Handlers::Macros => recorded(ByMacros, Instrumented, config),
+        Handlers::Cached => recorded(ByHandles::register(), Instrumented, config),
+        Handlers::Otel => recorded(ByOpenTelemetry::register(), Instrumented, config),
+        Handlers::Logging => recorded(WithEvents, Instrumented, config),
+        Handlers::BareSpawn => recorded(ByMacros, BareSpawn, config),
+        Handlers::Naive => recorded(ByMacros, Naive, config),
+        Handlers::Slim => recorded(ByHandles::register(), Slim, config),
     };
     let routes = routes.route("/healthz", get(|| async { "ok\n" }));
     match scrape {
@@ -72,6 +80,10 @@ pub fn router(handlers: Handlers, config: Config, scrape: Option<Scrape>) -> Rou
 
 fn exposition(text: String) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+fn recorded(counting: impl Counting, spans: impl Spans, config: Config) -> Router {
+    orders(Recording { counting, spans }, config)
 }
 
 fn orders<I: Instruments>(instruments: I, config: Config) -> Router {

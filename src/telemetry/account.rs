@@ -17,6 +17,9 @@ pub struct Account {
     pub span_exports: Option<Exports>,
     /// Exports of metrics.
     pub metric_exports: Option<Exports>,
+    /// Where log records went; null in modes that make none.
+    #[serde(default)]
+    pub logs: Option<ServiceLogs>,
     /// Orders that the last scrape showed, in modes that are scraped.
     pub scraped_orders: Option<u64>,
     /// What the SDK had to say, warnings and errors; the first few.
@@ -31,6 +34,23 @@ pub struct Account {
 pub struct ServiceSpans {
     /// Spans that ended, counted in front of the batch processor.
     pub ended: u64,
+    /// Dropped because the queue was full, by the SDK's own count.
+    pub dropped: u64,
+    /// In batches whose export failed.
+    pub failed: u64,
+    /// Refused by the collector, by its own count.
+    pub rejected: u64,
+    /// Dropped on purpose, by an exporter that takes them nowhere.
+    #[serde(default)]
+    pub discarded: u64,
+}
+
+/// Where the log records of one service went, as far as it knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ServiceLogs {
+    /// Records emitted, counted in front of the batch processor.
+    pub emitted: u64,
     /// Dropped because the queue was full, by the SDK's own count.
     pub dropped: u64,
     /// In batches whose export failed.
@@ -58,6 +78,7 @@ pub struct Exports {
 pub(super) struct ExportLog {
     failed: AtomicU64,
     failed_items: AtomicU64,
+    exported_items: AtomicU64,
     durations_ns: Mutex<Histogram<u64>>,
 }
 
@@ -65,14 +86,21 @@ impl Default for ExportLog {
     fn default() -> Self {
         // A minute: the exporter's own time-out is 10 s.
         let durations = Histogram::new_with_max(60_000_000_000, 3).expect("the bounds are the library's");
-        Self { failed: AtomicU64::new(0), failed_items: AtomicU64::new(0), durations_ns: Mutex::new(durations) }
+        Self {
+            failed: AtomicU64::new(0),
+            failed_items: AtomicU64::new(0),
+            exported_items: AtomicU64::new(0),
+            durations_ns: Mutex::new(durations),
+        }
     }
 }
 
 impl ExportLog {
     /// Notes an export of so many items.
     pub(super) fn exported(&self, items: u64, took: Duration, succeeded: bool) {
-        if !succeeded {
+        if succeeded {
+            self.exported_items.fetch_add(items, Relaxed);
+        } else {
             self.failed.fetch_add(1, Relaxed);
             self.failed_items.fetch_add(items, Relaxed);
         }
@@ -82,6 +110,11 @@ impl ExportLog {
     /// Items in exports that failed.
     pub(super) fn failed_items(&self) -> u64 {
         self.failed_items.load(Relaxed)
+    }
+
+    /// Items in exports that succeeded.
+    pub(super) fn exported_items(&self) -> u64 {
+        self.exported_items.load(Relaxed)
     }
 
     /// Exports tried so far.

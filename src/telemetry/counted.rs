@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use opentelemetry::Context;
+use opentelemetry::logs::Severity;
+use opentelemetry::{Context, InstrumentationScope};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::logs::{LogBatch, LogExporter, LogProcessor, SdkLogRecord};
 use opentelemetry_sdk::metrics::Temporality;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
@@ -17,7 +19,7 @@ use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
 
 use super::account::ExportLog;
 
-/// Spans that have ended.
+/// Spans that have ended, or log records that were emitted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ended(Arc<AtomicU64>);
 
@@ -144,5 +146,76 @@ impl<E: PushMetricExporter> PushMetricExporter for CountedMetricExporter<E> {
 
     fn temporality(&self) -> Temporality {
         self.inner.temporality()
+    }
+}
+
+/// A log processor in front of which records are counted.
+#[derive(Debug)]
+pub(super) struct CountedLogProcessor<P> {
+    inner: P,
+    emitted: Ended,
+}
+
+impl<P> CountedLogProcessor<P> {
+    pub(super) fn new(inner: P, emitted: Ended) -> Self {
+        Self { inner, emitted }
+    }
+}
+
+impl<P: LogProcessor> LogProcessor for CountedLogProcessor<P> {
+    fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
+        self.emitted.0.fetch_add(1, Relaxed);
+        self.inner.emit(record, scope);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn event_enabled(&self, level: Severity, target: &str, name: Option<&str>) -> bool {
+        self.inner.event_enabled(level, target, name)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
+
+/// A log exporter whose exports are logged.
+#[derive(Debug)]
+pub(super) struct CountedLogExporter<E> {
+    inner: E,
+    log: Arc<ExportLog>,
+}
+
+impl<E> CountedLogExporter<E> {
+    pub(super) fn new(inner: E, log: Arc<ExportLog>) -> Self {
+        Self { inner, log }
+    }
+}
+
+impl<E: LogExporter> LogExporter for CountedLogExporter<E> {
+    async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
+        let records = batch.iter().count() as u64;
+        let started = Instant::now();
+        let result = self.inner.export(batch).await;
+        self.log.exported(records, started.elapsed(), result.is_ok());
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn event_enabled(&self, level: Severity, target: &str, name: Option<&str>) -> bool {
+        self.inner.event_enabled(level, target, name)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
     }
 }

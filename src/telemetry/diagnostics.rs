@@ -20,20 +20,32 @@ pub(super) struct Diagnostics(Arc<Heard>);
 
 #[derive(Debug, Default)]
 struct Heard {
-    dropped: AtomicU64,
-    rejected: AtomicU64,
+    dropped_spans: AtomicU64,
+    dropped_logs: AtomicU64,
+    rejected_spans: AtomicU64,
+    rejected_logs: AtomicU64,
     messages: Mutex<Vec<String>>,
 }
 
 impl Diagnostics {
     /// Spans that the batch processor dropped, by its own count at shutdown.
-    pub(super) fn dropped(&self) -> u64 {
-        self.0.dropped.load(Relaxed)
+    pub(super) fn dropped_spans(&self) -> u64 {
+        self.0.dropped_spans.load(Relaxed)
+    }
+
+    /// Log records that the batch processor dropped, by its own count at shutdown.
+    pub(super) fn dropped_logs(&self) -> u64 {
+        self.0.dropped_logs.load(Relaxed)
     }
 
     /// Spans that the collector refused, by its own count.
-    pub(super) fn rejected(&self) -> u64 {
-        self.0.rejected.load(Relaxed)
+    pub(super) fn rejected_spans(&self) -> u64 {
+        self.0.rejected_spans.load(Relaxed)
+    }
+
+    /// Log records that the collector refused, by its own count.
+    pub(super) fn rejected_logs(&self) -> u64 {
+        self.0.rejected_logs.load(Relaxed)
     }
 
     pub(super) fn messages(&self) -> Vec<String> {
@@ -65,38 +77,35 @@ impl<S: Subscriber> Layer<S> for Listener {
         if *metadata.level() > Level::WARN || !metadata.target().starts_with("opentelemetry") {
             return;
         }
-        let mut said = Said::default();
+        let mut said = Said { heard: &self.0.0, text: String::new() };
         event.record(&mut said);
-        let heard = &self.0.0;
-        match metadata.name() {
-            "BatchSpanProcessor.SpansDropped" => heard.dropped.store(said.dropped_spans, Relaxed),
-            "TonicTracesClient.PartialSuccess" => {
-                heard.rejected.fetch_add(said.rejected_spans, Relaxed);
-            }
-            _ => {}
-        }
-        self.0.note(format!("{}:{}", metadata.name(), said.text));
+        let text = said.text;
+        self.0.note(format!("{}:{text}", metadata.name()));
     }
 }
 
-#[derive(Default)]
-struct Said {
-    dropped_spans: u64,
-    rejected_spans: u64,
+/// Keeps the counts among an event's fields, and all of them as text.
+struct Said<'a> {
+    heard: &'a Heard,
     text: String,
 }
 
-impl Visit for Said {
+impl Visit for Said<'_> {
     fn record_u64(&mut self, field: &Field, value: u64) {
-        if field.name() == "dropped_span_count" {
-            self.dropped_spans = value;
+        match field.name() {
+            "dropped_span_count" => self.heard.dropped_spans.store(value, Relaxed),
+            "dropped_logs_count" => self.heard.dropped_logs.store(value, Relaxed),
+            _ => {}
         }
         self.record_debug(field, &value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        if field.name() == "rejected_spans" {
-            self.rejected_spans = value.unsigned_abs();
+        let count = value.unsigned_abs();
+        match field.name() {
+            "rejected_spans" => drop(self.heard.rejected_spans.fetch_add(count, Relaxed)),
+            "rejected_log_records" => drop(self.heard.rejected_logs.fetch_add(count, Relaxed)),
+            _ => {}
         }
         self.record_debug(field, &value);
     }
@@ -125,7 +134,7 @@ mod tests {
             tracing::warn!(name: "TonicTracesClient.PartialSuccess", target: "opentelemetry-otlp", rejected_spans = 3_i64);
             tracing::warn!(name: "BatchSpanProcessor.SpansDropped", target: "my_app", dropped_span_count = 9_u64);
         });
-        assert_eq!((diagnostics.dropped(), diagnostics.rejected()), (7, 3));
+        assert_eq!((diagnostics.dropped_spans(), diagnostics.rejected_spans()), (7, 3));
         assert_eq!(diagnostics.messages().len(), 2);
     }
 }

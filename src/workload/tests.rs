@@ -193,3 +193,20 @@ fn what_is_no_payload_is_refused_with_what_would_be_right() {
         assert!(error.contains(says) && error.contains("error at line "), "{settings}: {error}");
     }
 }
+
+#[test]
+fn a_caller_who_records_some_of_the_traces_says_so_in_each() {
+    let flags = |share: f64| {
+        let workload = Workload::new(1, 1, &Payload::default()).recording(share);
+        let flag = |seq| {
+            let (bytes, _) = written(&workload, seq);
+            let text = String::from_utf8(bytes).unwrap();
+            let header = text.lines().find_map(|line| line.strip_prefix("traceparent: ")).unwrap().to_owned();
+            header.rsplit('-').next().unwrap().to_owned()
+        };
+        (0..10_000).map(flag).filter(|flag| flag == "01").count()
+    };
+    assert_eq!((flags(0.0), flags(1.0)), (0, 10_000));
+    // Six standard deviations of the binomial distribution.
+    assert!((820..=1_180).contains(&flags(0.1)), "{}", flags(0.1));
+}

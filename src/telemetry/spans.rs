@@ -1,0 +1,340 @@
+//! The subscriber that a mode asks for, and what takes spans and logs out.
+
+use std::env;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::global;
+use opentelemetry::propagation::TextMapCompositePropagator;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::logs::{BatchConfigBuilder as LogBatchConfigBuilder, BatchLogProcessor, SdkLoggerProvider};
+use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
+use opentelemetry_sdk::trace::{
+    BatchConfig, BatchConfigBuilder, BatchSpanProcessor, Sampler as SdkSampler, SdkTracerProvider, SpanData,
+};
+use tokio::runtime::Runtime;
+use tracing::Subscriber;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer as _, fmt};
+
+use super::account::{ExportLog, ServiceLogs, ServiceSpans};
+use super::counted::{CountedExporter, CountedLogExporter, CountedLogProcessor, CountedProcessor, Ended};
+use super::diagnostics::Diagnostics;
+use super::otlp::{Destination, log_exporter, span_exporter};
+use super::{SPAN_EXPORT_THREADS, TelemetryError, export_runtime, resource};
+use crate::mode::{Layer, Logs, Mode, Sampler, SpanExporter, Traces};
+use crate::slim::{self, Slim};
+
+/// Crates whose own events must not become log records: sending them would make more.
+const OF_THE_EXPORTER: [&str; 6] = ["opentelemetry", "h2", "hyper", "tonic", "tower", "rustls"];
+
+/// Where spans go.
+#[derive(Debug)]
+pub(super) enum SpanPipeline {
+    /// Through OpenTelemetry's SDK.
+    Sdk {
+        /// Makes the tracer.
+        provider: SdkTracerProvider,
+        /// Counts what ends.
+        ended: Ended,
+        /// Of the exports.
+        log: Arc<ExportLog>,
+        /// Whether the exporter drops what it gets.
+        discards: bool,
+        /// Carries the exporter's connection.
+        _io: Runtime,
+    },
+    /// Straight to the collector.
+    Slim {
+        /// The sending side.
+        slim: Slim,
+        /// Of the exports.
+        log: Arc<ExportLog>,
+    },
+}
+
+/// Where log records go.
+#[derive(Debug)]
+pub(super) struct LogPipeline {
+    provider: SdkLoggerProvider,
+    emitted: Ended,
+    log: Arc<ExportLog>,
+    _io: Runtime,
+}
+
+/// Installs the subscriber of `mode`, if it has one.
+pub(super) fn install(
+    mode: &Mode,
+    to: &Destination,
+    diagnostics: &Diagnostics,
+) -> Result<(Option<SpanPipeline>, Option<LogPipeline>), TelemetryError> {
+    let logs = match mode.logs {
+        Logs::Nowhere | Logs::Json => None,
+        Logs::Otlp => Some(LogPipeline::start(mode, to)?),
+    };
+    let Some(traces) = &mode.traces else {
+        if mode.logs != Logs::Nowhere {
+            let filter = env_filter(&Traces::default())?;
+            installed(
+                tracing_subscriber::registry()
+                    .with(filter)
+                    .with(json(mode.logs))
+                    .with(bridge(logs.as_ref()))
+                    .with(diagnostics.layer()),
+            )?;
+        }
+        return Ok((None, logs));
+    };
+    let pipeline = match traces.layer {
+        Layer::OpenTelemetry => {
+            let pipeline = sdk(mode, traces, to)?;
+            let SpanPipeline::Sdk { provider, .. } = &pipeline else { return Ok((Some(pipeline), logs)) };
+            let noted = traces.attributes;
+            let layer = tracing_opentelemetry::layer()
+                .with_location(noted.location)
+                .with_threads(noted.threads)
+                .with_target(noted.target)
+                .with_tracked_inactivity(noted.inactivity)
+                .with_tracer(provider.tracer("otelbench"));
+            let (directives, level) = filters(traces)?;
+            let registry = tracing_subscriber::registry().with(directives).with(level);
+            installed(
+                registry.with(layer).with(json(mode.logs)).with(bridge(logs.as_ref())).with(diagnostics.layer()),
+            )?;
+            pipeline
+        }
+        Layer::Slim => {
+            let (layer, pipeline) = slim(traces, to, mode.export.timeout, diagnostics.clone())?;
+            let (directives, level) = filters(traces)?;
+            let registry = tracing_subscriber::registry().with(directives).with(level);
+            installed(registry.with(layer).with(json(mode.logs)).with(diagnostics.layer()))?;
+            pipeline
+        }
+    };
+    Ok((Some(pipeline), logs))
+}
+
+fn installed<S>(subscriber: S) -> Result<(), TelemetryError>
+where
+    S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+{
+    subscriber.try_init().map_err(|e| TelemetryError::Installed("tracing subscriber", e.to_string()))
+}
+
+/// Events as JSON, to a writer that drops them.
+fn json<S>(logs: Logs) -> Option<impl tracing_subscriber::Layer<S>>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    (logs == Logs::Json).then(|| fmt::layer().json().with_writer(std::io::sink))
+}
+
+/// Events as log records.
+fn bridge<S>(logs: Option<&LogPipeline>) -> Option<impl tracing_subscriber::Layer<S>>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    logs.map(|logs| {
+        let others = filter_fn(|metadata| !OF_THE_EXPORTER.iter().any(|name| metadata.target().starts_with(name)));
+        OpenTelemetryTracingBridge::new(&logs.provider).with_filter(others)
+    })
+}
+
+/// The filter, which is directives or a level.
+fn filters(traces: &Traces) -> Result<(Option<EnvFilter>, Option<LevelFilter>), TelemetryError> {
+    if !traces.level_only {
+        return Ok((Some(env_filter(traces)?), None));
+    }
+    let level = traces.filter.parse().map_err(|_| TelemetryError::Level(traces.filter.clone()))?;
+    Ok((None, Some(level)))
+}
+
+fn env_filter(traces: &Traces) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::try_new(&traces.filter).map_err(|e| TelemetryError::Filter(traces.filter.clone(), e))
+}
+
+fn sdk(mode: &Mode, traces: &Traces, to: &Destination) -> Result<SpanPipeline, TelemetryError> {
+    let io = export_runtime(SPAN_EXPORT_THREADS[1])?;
+    let log = Arc::new(ExportLog::default());
+    let ended = Ended::default();
+    let mut builder = SdkTracerProvider::builder().with_resource(resource());
+    let config = batch_config(traces);
+    builder = match traces.exporter {
+        SpanExporter::Otlp => {
+            let entered = io.enter();
+            let exporter = CountedExporter::new(span_exporter(mode.export, to)?, Arc::clone(&log));
+            drop(entered);
+            let batching = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
+            builder.with_span_processor(CountedProcessor::new(batching, ended.clone()))
+        }
+        SpanExporter::Null => {
+            let exporter = CountedExporter::new(NullExporter, Arc::clone(&log));
+            let batching = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
+            builder.with_span_processor(CountedProcessor::new(batching, ended.clone()))
+        }
+    };
+    builder = match traces.sampler {
+        // Setting one would silence OTEL_TRACES_SAMPLER.
+        Sampler::Default => builder,
+        Sampler::AlwaysOff => builder.with_sampler(SdkSampler::AlwaysOff),
+        Sampler::ParentRatio { ratio } => {
+            builder.with_sampler(SdkSampler::ParentBased(Box::new(SdkSampler::TraceIdRatioBased(ratio))))
+        }
+    };
+    let provider = builder.build();
+    global::set_text_map_propagator(TextMapCompositePropagator::new(vec![
+        Box::new(TraceContextPropagator::new()),
+        Box::new(BaggagePropagator::new()),
+    ]));
+    global::set_tracer_provider(provider.clone());
+    Ok(SpanPipeline::Sdk { provider, ended, log, discards: traces.exporter == SpanExporter::Null, _io: io })
+}
+
+/// An exporter that drops each batch.
+#[derive(Debug)]
+struct NullExporter;
+
+impl opentelemetry_sdk::trace::SpanExporter for NullExporter {
+    async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+fn slim(
+    traces: &Traces,
+    to: &Destination,
+    timeout: Option<Duration>,
+    diagnostics: Diagnostics,
+) -> Result<(slim::Layer, SpanPipeline), TelemetryError> {
+    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    let endpoint = to
+        .endpoint
+        .clone()
+        .or_else(|| variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
+        .or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT"))
+        .unwrap_or_else(|| "http://localhost:4317".into());
+    let resource = resource().iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    let usual = slim::Settings::new(endpoint, resource);
+    let settings = slim::Settings {
+        queue: traces.queue,
+        batch: traces.batch,
+        delay: traces.delay,
+        timeout: timeout.unwrap_or(usual.timeout),
+        ..usual
+    };
+    let log = Arc::new(ExportLog::default());
+    let logged = Arc::clone(&log);
+    let (layer, slim) = Slim::start(&settings, move |export| {
+        logged.exported(export.spans, export.took, export.outcome.is_ok());
+        if let Err(error) = export.outcome {
+            diagnostics.note(format!("exporting {} spans failed: {error}", export.spans));
+        }
+    })?;
+    Ok((layer, SpanPipeline::Slim { slim, log }))
+}
+
+/// The mode's batch settings, but for those an environment variable gives.
+fn batch_config(traces: &Traces) -> BatchConfig {
+    // The default configuration reads the variables, and what is set on the builder would win over them.
+    let mut config = BatchConfigBuilder::default();
+    if env::var_os("OTEL_BSP_MAX_QUEUE_SIZE").is_none() {
+        config = config.with_max_queue_size(traces.queue);
+    }
+    if env::var_os("OTEL_BSP_MAX_EXPORT_BATCH_SIZE").is_none() {
+        config = config.with_max_export_batch_size(traces.batch);
+    }
+    if env::var_os("OTEL_BSP_SCHEDULE_DELAY").is_none() {
+        config = config.with_scheduled_delay(traces.delay);
+    }
+    config.build()
+}
+
+impl SpanPipeline {
+    /// Exports every span that has ended, within `bound` where that can be bounded.
+    pub(super) fn flush(&self, bound: Duration, diagnostics: &Diagnostics) {
+        let what = "flushing spans";
+        match self {
+            Self::Sdk { provider, .. } => diagnostics.note_failure(what, provider.force_flush()),
+            Self::Slim { slim, .. } => diagnostics.note_error(what, slim.flush(bound)),
+        }
+    }
+
+    /// Exports what is left, for at most `bound`: where all of them went, and of the exports.
+    pub(super) fn shutdown(self, bound: Duration, diagnostics: &Diagnostics) -> (ServiceSpans, Arc<ExportLog>) {
+        let what = "shutting the tracer down";
+        match self {
+            Self::Sdk { provider, ended, log, discards, _io } => {
+                diagnostics.note_failure(what, provider.shutdown_with_timeout(bound));
+                let spans = ServiceSpans {
+                    ended: ended.count(),
+                    dropped: diagnostics.dropped_spans(),
+                    failed: log.failed_items(),
+                    rejected: diagnostics.rejected_spans(),
+                    discarded: if discards { log.exported_items() } else { 0 },
+                };
+                (spans, log)
+            }
+            Self::Slim { slim, log } => {
+                let before = slim.counts();
+                let counts = slim.shutdown(bound).unwrap_or_else(|error| {
+                    diagnostics.note(format!("{what} failed: {error}"));
+                    before
+                });
+                let slim::Counts { ended, dropped, failed, rejected } = counts;
+                (ServiceSpans { ended, dropped, failed, rejected, discarded: 0 }, log)
+            }
+        }
+    }
+}
+
+impl LogPipeline {
+    fn start(mode: &Mode, to: &Destination) -> Result<Self, TelemetryError> {
+        let io = export_runtime(SPAN_EXPORT_THREADS[1])?;
+        let entered = io.enter();
+        let exporter = log_exporter(mode.export, to)?;
+        drop(entered);
+        let log = Arc::new(ExportLog::default());
+        let emitted = Ended::default();
+        // One record an order, and an order's spans: what holds for the spans' queue holds for this one.
+        let settings = mode.traces.clone().unwrap_or_default();
+        let mut config = LogBatchConfigBuilder::default();
+        if env::var_os("OTEL_BLRP_MAX_QUEUE_SIZE").is_none() {
+            config = config.with_max_queue_size(settings.queue);
+        }
+        if env::var_os("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE").is_none() {
+            config = config.with_max_export_batch_size(settings.batch);
+        }
+        if env::var_os("OTEL_BLRP_SCHEDULE_DELAY").is_none() {
+            config = config.with_scheduled_delay(settings.delay);
+        }
+        let batching = BatchLogProcessor::builder(CountedLogExporter::new(exporter, Arc::clone(&log)))
+            .with_batch_config(config.build())
+            .build();
+        let provider = SdkLoggerProvider::builder()
+            .with_log_processor(CountedLogProcessor::new(batching, emitted.clone()))
+            .with_resource(resource())
+            .build();
+        Ok(Self { provider, emitted, log, _io: io })
+    }
+
+    /// Exports every record that was emitted.
+    pub(super) fn flush(&self, diagnostics: &Diagnostics) {
+        diagnostics.note_failure("flushing logs", self.provider.force_flush());
+    }
+
+    /// Exports what is left, for at most `bound`: where all of them went.
+    pub(super) fn shutdown(self, bound: Duration, diagnostics: &Diagnostics) -> ServiceLogs {
+        diagnostics.note_failure("shutting the logger down", self.provider.shutdown_with_timeout(bound));
+        ServiceLogs {
+            emitted: self.emitted.count(),
+            dropped: diagnostics.dropped_logs(),
+            failed: self.log.failed_items(),
+            rejected: diagnostics.rejected_logs(),
+        }
+    }
+}
