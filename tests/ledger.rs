@@ -208,6 +208,13 @@ async fn a_collector_that_is_not_there_fails_every_span_and_no_order() {
 }
 
 #[tokio::test]
+async fn each_process_has_an_id_of_its_own() {
+    let instance = async |mode: Mode| played(mode, straight).await.2.resource["service.instance.id"].clone();
+    let (one, other) = (instance(full()).await, instance(full()).await);
+    assert!(one != other && !one.is_empty(), "{one} and {other}");
+}
+
+#[tokio::test]
 async fn a_mode_that_cannot_be_put_in_place_says_why() {
     let mut mode = full();
     mode.traces.as_mut().unwrap().filter = "order=[[".into();

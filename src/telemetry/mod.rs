@@ -14,12 +14,13 @@ mod scrape;
 mod spans;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use opentelemetry::{Key, Value};
+use opentelemetry::{Key, KeyValue, Value};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 use thiserror::Error;
 use tokio::runtime::Runtime;
 use tracing_subscriber::filter::ParseError;
@@ -44,6 +45,11 @@ const FLUSH: Duration = Duration::from_secs(5);
 
 /// What the service calls itself unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` say otherwise.
 pub const SERVICE_NAME: &str = "order-service";
+
+/// Which of a service's processes sends. Without it a collector takes the counters of one process for those of another.
+const INSTANCE: Key = Key::from_static_str("service.instance.id");
+/// The same for both signals: 128 random bits.
+static INSTANCE_ID: LazyLock<String> = LazyLock::new(|| RandomIdGenerator::default().new_trace_id().to_string());
 
 /// Why a mode could not be put in place.
 #[derive(Debug, Error)]
@@ -179,13 +185,20 @@ impl Telemetry {
     }
 }
 
-/// Who sends: what the environment says, and [`SERVICE_NAME`] where it names no service.
+/// Who sends: what the environment says, and where it is silent [`SERVICE_NAME`] and an id of this process.
 fn resource() -> Resource {
     let detected = Resource::builder().build();
     let named = detected
         .get(&Key::from_static_str("service.name"))
         .is_some_and(|name| !matches!(&name, Value::String(s) if s.as_str().starts_with("unknown_service")));
-    if named { detected } else { Resource::builder().with_service_name(SERVICE_NAME).build() }
+    let mut resource = Resource::builder();
+    if !named {
+        resource = resource.with_service_name(SERVICE_NAME);
+    }
+    if detected.get(&INSTANCE).is_none() {
+        resource = resource.with_attribute(KeyValue::new(INSTANCE, INSTANCE_ID.as_str()));
+    }
+    resource.build()
 }
 
 /// A runtime whose one thread carries an exporter's connection.
