@@ -243,9 +243,9 @@ impl TryFrom<String> for Endpoint {
     type Error = String;
 
     fn try_from(url: String) -> Result<Self, String> {
-        let valid = url
-            .parse::<http::Uri>()
-            .is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some_and(|h| !h.is_empty()));
+        let valid = url.parse::<http::Uri>().is_ok_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|h| !h.is_empty())
+        });
         valid.then(|| Self(url.clone())).ok_or_else(|| {
             format!("`{url}` is not the URL of an OTLP/gRPC receiver; write it as http://localhost:4317")
         })

@@ -206,13 +206,15 @@ struct HyperClient {
 #[tonic::async_trait]
 impl HttpClient for HyperClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let client = self.client.clone();
+        let (client, timeout) = (self.client.clone(), self.timeout);
         let exchange = async move {
             let (head, body) = client.request(request.map(Full::new)).await?.into_parts();
             let body = Limited::new(body, LARGEST_ANSWER).collect().await?.to_bytes();
             Ok::<_, HttpError>(Response::from_parts(head, body))
         };
-        let bounded = tokio::time::timeout(self.timeout, exchange);
+        // The caller's thread has no clock of tokio's: even the making of a time-out would panic there, and take the
+        // batch processor with it.
+        let bounded = async move { tokio::time::timeout(timeout, exchange).await };
         match self.runtime.spawn(bounded).await? {
             Ok(answer) => answer,
             Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
