@@ -37,7 +37,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             let endpoint = args.endpoint.as_ref().map(Endpoint::as_str);
             commands::serve::run(&args.mode, args.addr, endpoint, args.payment_delay)
         }
-        Command::Sink(args) => commands::sink::run(args.addr, args.format),
+        Command::Sink(args) => commands::sink::run(args.addr, args.fault, args.format),
         Command::Modes(args) => commands::modes::run(args.format),
         Command::Completions { shell } => {
             cli::completions(shell, &mut std::io::stdout());

@@ -23,7 +23,7 @@ use crate::plan::Plan;
 use crate::record::{LaneRecord, RecordLog, RecordsError, SliceRecord, Spent};
 use crate::scenario::{Arm, Collector, Isolation, Scenario};
 use crate::service;
-use crate::sink::{Received, Receiver, Sink, TreeShape};
+use crate::sink::{Received, Receiver, Reception, Sink, TreeShape};
 use crate::slo::Slo;
 use crate::telemetry::{Account, Destination};
 use crate::units::Rate;
@@ -320,11 +320,13 @@ impl Lanes for LiveLanes {
         let workload = Workload::new(nonce, seed, &scenario.payload);
         let receiver = match &self.sink {
             None => None,
-            Some(sink) => Some(sink.listen(LOOPBACK, order_trees(workload)).map_err(|error| LaneError {
-                arm: arm.name.clone(),
-                what: format!("has no sink to send to: {error}"),
-                stderr: Vec::new(),
-            })?),
+            Some(sink) => {
+                Some(sink.listen(Reception::at(LOOPBACK, order_trees(workload))).map_err(|error| LaneError {
+                    arm: arm.name.clone(),
+                    what: format!("has no sink to send to: {error}"),
+                    stderr: Vec::new(),
+                })?)
+            }
         };
         let endpoint = match &scenario.collector {
             Collector::Embedded => receiver.as_ref().map(Receiver::endpoint),

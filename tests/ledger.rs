@@ -20,7 +20,7 @@ use otelbench::lane::host::{Lane, Whereabouts};
 use otelbench::lane::protocol::{GeneratorSetup, PROTOCOL, Start};
 use otelbench::mode::{self, Handlers, Metrics, Mode};
 use otelbench::scenario::Transport;
-use otelbench::sink::{Received, Sink};
+use otelbench::sink::{Received, Reception, Sink};
 use otelbench::telemetry::{Account, Destination};
 use otelbench::trial::order_trees;
 use otelbench::units::Rate;
@@ -50,8 +50,8 @@ async fn played_mix(
 ) -> (Played, Account, Received) {
     let sink = Sink::start().unwrap();
     let workload = Workload::new(NONCE, SEED, payload);
-    let receiver = sink.listen(SocketAddr::from(([127, 0, 0, 1], 0)), order_trees(workload)).unwrap();
     let recorded_share = mode.recorded_share();
+    let receiver = sink.listen(Reception::at(SocketAddr::from(([127, 0, 0, 1], 0)), order_trees(workload))).unwrap();
     let start = Start {
         protocol: PROTOCOL,
         mode,
@@ -127,7 +127,7 @@ async fn a_sink_that_expects_other_users_notices() {
     let sink = Sink::start().unwrap();
     let payload: Payload = serde_json::from_str(MIX).unwrap();
     let other_seed = Workload::new(NONCE, SEED + 1, &payload);
-    let other = sink.listen(SocketAddr::from(([127, 0, 0, 1], 0)), order_trees(other_seed)).unwrap();
+    let other = sink.listen(Reception::at(SocketAddr::from(([127, 0, 0, 1], 0)), order_trees(other_seed))).unwrap();
     played_mix(full(), &payload, async |_| other.endpoint()).await;
     let trees = other.received().trees;
     // Health checks have no caller's span, and a user is another's unless both drew the same.

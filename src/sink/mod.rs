@@ -1,37 +1,47 @@
-//! The OTLP receiver: takes traces and metrics over gRPC, counts them, and checks that the trace trees are right.
+//! The OTLP receiver: takes traces, metrics and logs over gRPC and HTTP on one port, counts them, checks that the trace trees
+//! are right, and misbehaves on request as a collector may.
 //!
 //! It runs on a thread and a runtime of its own, in the parent process, as a collector runs beside a service. It knows
 //! nothing of modes, lanes or the service: the shape that a tree should have is given to it.
+//!
+//! What is counted as received is what was acknowledged. gRPC is spoken by hand, five bytes of frame and three headers: both
+//! protocols then share one way from the body to the account, payloads are read where they lie, and a request can be left
+//! without an answer or be cut off.
 
+mod answer;
+mod connection;
+mod exchange;
+mod fault;
+mod otlp;
+mod protobuf;
 mod tally;
+mod tls;
 mod trees;
-mod wire;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
-    MetricsService, MetricsServiceServer,
-};
-use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
-use tonic::transport::Server;
-use tonic::{Request, Response, Status};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::Instant;
 
-pub use self::tally::{Received, ReceivedMetrics};
-pub use self::trees::{Caller, TreeReport, TreeShape};
+pub use self::fault::{Contradiction, Fault, FaultError, FaultKind, Percent, Rejection, Size, Timeline};
+pub use self::otlp::Signal;
+pub use self::protobuf::Malformed;
+pub use self::tally::{Received, ReceivedLogs, ReceivedMetrics, Tally, UNNAMED, items};
+pub use self::tls::Tls;
+pub use self::trees::{Caller, ShapeSpan, TreeReport, TreeShape};
 
-use self::tally::Tally;
-use self::wire::CountedIncoming;
+use self::connection::Port;
 
 /// Name of the sink's threads.
 pub const THREAD: &str = "sink";
+
+/// Bytes of requests, compressed and decompressed, that one receiver holds at a time; beyond it requests are refused.
+const IN_HAND: usize = 256 << 20;
 
 /// A sink: one runtime that any number of receivers share.
 #[derive(Debug)]
@@ -48,10 +58,33 @@ impl Drop for Sink {
     }
 }
 
+/// What is to be received, where, and how.
+#[derive(Clone, Debug)]
+pub struct Reception {
+    /// Where to listen.
+    pub addr: SocketAddr,
+    /// What trees are held against.
+    pub shape: TreeShape,
+    /// With it TLS is spoken, and nothing else.
+    pub tls: Option<Tls>,
+    /// What goes wrong, and when.
+    pub faults: Vec<Fault>,
+    /// Texts that no payload may hold; each is searched for in every payload.
+    pub forbidden: Vec<String>,
+}
+
+impl Reception {
+    /// At this address, trees held against `shape`; in plaintext, without faults, and nothing forbidden.
+    pub fn at(addr: SocketAddr, shape: TreeShape) -> Self {
+        Self { addr, shape, tls: None, faults: Vec::new(), forbidden: Vec::new() }
+    }
+}
+
 /// One address that telemetry is sent to, with an account of its own. Dropping it closes the address.
 #[derive(Debug)]
 pub struct Receiver {
     addr: SocketAddr,
+    is_tls: bool,
     state: Arc<State>,
     _close: oneshot::Sender<()>,
 }
@@ -60,6 +93,12 @@ pub struct Receiver {
 struct State {
     tally: Mutex<Tally>,
     wire_bytes: AtomicU64,
+    in_hand: Semaphore,
+    timeline: Timeline,
+    /// When the timeline began.
+    began: watch::Sender<Instant>,
+    /// What each fault that takes a share was given so far, by signal.
+    shared: Vec<[AtomicU64; 3]>,
 }
 
 impl Sink {
@@ -73,32 +112,52 @@ impl Sink {
         Ok(Self { runtime: Some(runtime) })
     }
 
-    /// Receives at `addr`; trees are held against `shape`.
+    /// Begins to receive. The timeline of the faults begins now, or anew with [`Receiver::begin`].
     ///
     /// # Errors
-    /// When the address cannot be bound.
-    pub fn listen(&self, addr: SocketAddr, shape: TreeShape) -> io::Result<Receiver> {
-        let listener = std::net::TcpListener::bind(addr)?;
-        listener.set_nonblocking(true)?;
-        let addr = listener.local_addr()?;
-        let state = Arc::new(State { tally: Mutex::new(Tally::new(shape)), wire_bytes: AtomicU64::new(0) });
-        let (close, closed) = oneshot::channel::<()>();
-        let serving = serve(listener, Arc::clone(&state), closed);
-        if let Some(runtime) = &self.runtime {
-            runtime.spawn(async move {
-                if let Err(error) = serving.await {
-                    eprintln!("warning: the sink at {addr} stopped receiving: {error}");
-                }
-            });
+    /// When the address cannot be bound, the certificates or the key are not usable, or the faults contradict each other.
+    pub fn listen(&self, reception: Reception) -> io::Result<Receiver> {
+        let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+        let Reception { addr, shape, tls, faults, forbidden } = reception;
+        let timeline = Timeline::new(faults).map_err(invalid)?;
+        let acceptor = tls.as_ref().map(Tls::acceptor).transpose()?;
+        let runtime = self.runtime.as_ref().ok_or_else(|| io::Error::other("the sink has ended"))?;
+        let entered = runtime.enter();
+        let mut port = Port::closed(addr)?;
+        let addr = port.addr()?;
+        if !timeline.is_down(Duration::ZERO) {
+            port = port.opened()?;
         }
-        Ok(Receiver { addr, state, _close: close })
+        drop(entered);
+        let state = Arc::new(State {
+            tally: Mutex::new(Tally::new(shape, &forbidden)),
+            wire_bytes: AtomicU64::new(0),
+            in_hand: Semaphore::new(IN_HAND),
+            shared: (0..timeline.len()).map(|_| Default::default()).collect(),
+            timeline,
+            began: watch::Sender::new(Instant::now()),
+        });
+        let (close, closed) = oneshot::channel::<()>();
+        let attending = connection::attend(port, Arc::clone(&state), acceptor);
+        runtime.spawn(async move {
+            tokio::select! {
+                _ = closed => {}
+                Err(error) = attending => eprintln!("warning: the sink at {addr} stopped receiving: {error}"),
+            }
+        });
+        Ok(Receiver { addr, is_tls: tls.is_some(), state, _close: close })
     }
 }
 
 impl Receiver {
-    /// Where to send to: an OTLP/gRPC endpoint.
+    /// Where to send to, over OTLP/gRPC or OTLP/HTTP. With TLS it is `localhost` by name, as certificates have it.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.addr)
+        if self.is_tls { format!("https://localhost:{}", self.addr.port()) } else { format!("http://{}", self.addr) }
+    }
+
+    /// Begins the timeline of the faults anew.
+    pub fn begin(&self) {
+        self.state.began.send_replace(Instant::now());
     }
 
     /// What was received so far.
@@ -112,51 +171,14 @@ impl State {
         // A panic in one request must not stop the count of the others.
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-async fn serve(
-    listener: std::net::TcpListener,
-    state: Arc<State>,
-    closed: oneshot::Receiver<()>,
-) -> Result<(), ServeError> {
-    let incoming = CountedIncoming::new(TcpListener::from_std(listener)?, Arc::clone(&state));
-    Server::builder()
-        .add_service(TraceServiceServer::new(Service(Arc::clone(&state))))
-        .add_service(MetricsServiceServer::new(Service(state)))
-        .serve_with_incoming_shutdown(incoming, async { drop(closed.await) })
-        .await?;
-    Ok(())
-}
-
-#[derive(Debug, thiserror::Error)]
-enum ServeError {
-    #[error(transparent)]
-    Listen(#[from] io::Error),
-    #[error(transparent)]
-    Serve(#[from] tonic::transport::Error),
-}
-
-#[derive(Clone)]
-struct Service(Arc<State>);
-
-#[tonic::async_trait]
-impl TraceService for Service {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.0.lock().spans(&request.into_inner());
-        Ok(Response::new(ExportTraceServiceResponse::default()))
+    /// Time on the faults' timeline.
+    fn elapsed(&self) -> Duration {
+        self.began.borrow().elapsed()
     }
-}
 
-#[tonic::async_trait]
-impl MetricsService for Service {
-    async fn export(
-        &self,
-        request: Request<ExportMetricsServiceRequest>,
-    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        self.0.lock().metrics(&request.into_inner());
-        Ok(Response::new(ExportMetricsServiceResponse::default()))
+    /// How many of the next `n` things of a signal are in the share of the fault at this place.
+    fn in_share(&self, share: Percent, place: usize, signal: Signal, n: u64) -> u64 {
+        share.of(self.shared[place][signal as usize].fetch_add(n, Relaxed), n)
     }
 }

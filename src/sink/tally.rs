@@ -1,17 +1,31 @@
-//! What one receiver received: distinct spans, data points, counters.
+//! What one receiver received: distinct spans, data points, counters, log records.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::hash::BuildHasher;
 
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::KeyValue;
-use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, metric, number_data_point};
-use opentelemetry_proto::tonic::resource::v1::Resource;
+use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
-use super::trees::{TreeReport, TreeShape, Trees, text_of};
+use super::otlp::{Export, Items, Point, Resource, Signal, Total};
+use super::protobuf::Malformed;
+use super::trees::{TreeReport, TreeShape, Trees};
 
-/// What one receiver received.
+/// Series, totals, and traces of logs that wait for a span: more than these are not told apart.
+const MOST_SERIES: usize = 1 << 20;
+/// Names of metrics and of services, and attributes of resources: more than these are left out.
+const MOST_NAMES: usize = 1 << 12;
+/// A name or an attribute longer than this is cut.
+const LONGEST_NAME: usize = 1 << 10;
+
+/// What [`Received::services`] calls a service that has no name.
+pub const UNNAMED: &str = "(unnamed)";
+
+/// What one receiver received: that is, what it acknowledged. A request that was refused, or that stayed without an answer,
+/// counts in none of these but where it says so.
+///
+/// Memory stays bounded however much comes: beyond about a million series, and beyond some thousands of names of metrics
+/// and services, further ones are not counted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Received {
@@ -21,11 +35,30 @@ pub struct Received {
     pub duplicated: u64,
     /// How the trace trees looked.
     pub trees: TreeReport,
+    /// Distinct spans by the `service.name` of their resource.
+    #[serde(default)]
+    pub services: BTreeMap<String, u64>,
     /// Metrics.
     pub metrics: ReceivedMetrics,
-    /// Export requests, of both signals.
+    /// Log records.
+    #[serde(default)]
+    pub logs: ReceivedLogs,
+    /// Export requests, of all signals.
     pub exports: u64,
-    /// Bytes read from the connections: headers and framing included.
+    /// Requests refused because of what they were: malformed, too large, of a wrong type.
+    #[serde(default)]
+    pub requests_refused: u64,
+    /// Connections refused: no TLS or no acceptable certificate where it is asked for, TLS where it is not, garbage, one
+    /// too many, or silence.
+    #[serde(default)]
+    pub refused_connections: u64,
+    /// Why the last of them was refused; null while none was.
+    #[serde(default)]
+    pub last_refused_connection: Option<String>,
+    /// Payloads that held each forbidden text, decompressed, of every signal, acknowledged or not.
+    #[serde(default)]
+    pub leaked: BTreeMap<String, u64>,
+    /// Bytes read from the connections: headers and framing included, and encrypted where TLS is used.
     pub wire_bytes: u64,
     /// The attributes of the resource that sent last.
     pub resource: BTreeMap<String, String>,
@@ -45,200 +78,265 @@ pub struct ReceivedMetrics {
     pub histogram_counts: BTreeMap<String, u64>,
 }
 
+/// The log records that one receiver received.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ReceivedLogs {
+    /// Log records.
+    pub records: u64,
+    /// Those that carry the trace id of a trace of which a span came too, before or after.
+    pub in_known_traces: u64,
+}
+
 /// The running account of one receiver.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub struct Tally {
     trees: Trees,
-    points: u64,
+    forbidden: Vec<(memmem::Finder<'static>, String, u64)>,
+    services: BTreeMap<String, u64>,
     exports: u64,
-    /// By metric name, series and start: a process that starts anew, or another one, begins a total of its own.
-    counters: HashMap<(String, String, u64), f64>,
-    histograms: HashMap<(String, String, u64), u64>,
-    series: BTreeSet<(String, String)>,
+    requests_refused: u64,
+    refused_connections: u64,
+    last_refused_connection: Option<String>,
     resource: BTreeMap<String, String>,
+    points: u64,
+    /// Series by the hash of their metric's name and their attributes.
+    series: HashSet<u64>,
+    /// By metric, and within it by the hash of series and start: a process that starts anew, or another one, begins a total
+    /// of its own.
+    counters: HashMap<String, HashMap<u64, f64>>,
+    histograms: HashMap<String, HashMap<u64, u64>>,
+    totals: usize,
+    /// Its keys are drawn anew in each process, so nobody can make two series meet.
+    hasher: RandomState,
+    logs: ReceivedLogs,
+    /// Records by trace id that no span has had yet, and their order.
+    waiting: HashMap<u128, u64>,
+    waiting_order: VecDeque<u128>,
 }
 
 impl Tally {
-    pub(super) fn new(shape: TreeShape) -> Self {
+    /// An empty account; trees are held against `shape`, and payloads are searched for each `forbidden` text.
+    pub fn new(shape: TreeShape, forbidden: &[String]) -> Self {
+        let finder = |text: &String| (memmem::Finder::new(text.as_bytes()).into_owned(), text.clone(), 0);
         Self {
             trees: Trees::new(shape),
-            points: 0,
+            forbidden: forbidden.iter().map(finder).collect(),
+            services: BTreeMap::new(),
             exports: 0,
+            requests_refused: 0,
+            refused_connections: 0,
+            last_refused_connection: None,
+            resource: BTreeMap::new(),
+            points: 0,
+            series: HashSet::new(),
             counters: HashMap::new(),
             histograms: HashMap::new(),
-            series: BTreeSet::new(),
-            resource: BTreeMap::new(),
+            totals: 0,
+            hasher: RandomState::new(),
+            logs: ReceivedLogs::default(),
+            waiting: HashMap::new(),
+            waiting_order: VecDeque::new(),
         }
     }
 
-    pub(super) fn spans(&mut self, export: &ExportTraceServiceRequest) {
+    /// Looks for the forbidden texts in a payload.
+    pub fn search(&mut self, payload: &[u8]) {
+        for (finder, _, found) in &mut self.forbidden {
+            *found += u64::from(finder.find(payload).is_some());
+        }
+    }
+
+    /// Adds an export request, but for as many of its last items as `rejected` says when told how many there are. Returns
+    /// that number.
+    ///
+    /// # Errors
+    /// When the payload is not an export request of this signal; then nothing of it is counted.
+    pub fn add(&mut self, signal: Signal, payload: &[u8], rejected: impl FnOnce(u64) -> u64) -> Result<u64, Malformed> {
+        let export = Export::decode(signal, payload)?;
+        let items = export.items.len();
+        let rejected = rejected(items as u64).min(items as u64);
+        let accepted = items - rejected as usize;
         self.exports += 1;
-        for resource_spans in &export.resource_spans {
-            self.sender(resource_spans.resource.as_ref());
-            for span in resource_spans.scope_spans.iter().flat_map(|scope| &scope.spans) {
-                self.trees.add(span);
-            }
+        for resource in &export.resources {
+            self.sender(resource);
         }
-    }
-
-    pub(super) fn metrics(&mut self, export: &ExportMetricsServiceRequest) {
-        self.exports += 1;
-        for resource_metrics in &export.resource_metrics {
-            self.sender(resource_metrics.resource.as_ref());
-            for metric in resource_metrics.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
-                if let Some(data) = &metric.data {
-                    self.data(&metric.name, data);
-                }
-            }
-        }
-    }
-
-    fn data(&mut self, name: &str, data: &metric::Data) {
-        match data {
-            metric::Data::Sum(sum) => {
-                for point in &sum.data_points {
-                    let (name, labels) = self.point(name, &point.attributes);
-                    let value = match point.value {
-                        Some(number_data_point::Value::AsInt(value)) => value as f64,
-                        Some(number_data_point::Value::AsDouble(value)) => value,
-                        None => continue,
-                    };
-                    if sum.is_monotonic {
-                        let total = self.counters.entry((name, labels, point.start_time_unix_nano)).or_default();
-                        *total = if is_delta(sum.aggregation_temporality) { *total + value } else { value };
+        match &export.items {
+            Items::Spans(spans) => {
+                let mut of_resource = (usize::MAX, 0);
+                for span in &spans[..accepted] {
+                    let service = export.resources[span.resource].service();
+                    let before = self.trees.distinct();
+                    if self.trees.add(span, service)
+                        && !self.waiting.is_empty()
+                        && let Some(records) = self.waiting.remove(&span.trace_id)
+                    {
+                        self.logs.in_known_traces += records;
                     }
+                    if of_resource.0 != span.resource {
+                        self.count_service(&export.resources, of_resource);
+                        of_resource = (span.resource, 0);
+                    }
+                    of_resource.1 += self.trees.distinct() - before;
+                }
+                self.count_service(&export.resources, of_resource);
+            }
+            Items::Points(points) => {
+                for point in &points[..accepted] {
+                    self.point(point);
                 }
             }
-            metric::Data::Histogram(histogram) => {
-                for point in &histogram.data_points {
-                    let (name, labels) = self.point(name, &point.attributes);
-                    let count = self.histograms.entry((name, labels, point.start_time_unix_nano)).or_default();
-                    *count =
-                        if is_delta(histogram.aggregation_temporality) { *count + point.count } else { point.count };
-                }
-            }
-            metric::Data::Gauge(gauge) => {
-                for point in &gauge.data_points {
-                    self.point(name, &point.attributes);
-                }
-            }
-            metric::Data::ExponentialHistogram(histogram) => {
-                for point in &histogram.data_points {
-                    self.point(name, &point.attributes);
-                }
-            }
-            metric::Data::Summary(summary) => {
-                for point in &summary.data_points {
-                    self.point(name, &point.attributes);
+            Items::Records(records) => {
+                for trace_id in &records[..accepted] {
+                    self.record(*trace_id);
                 }
             }
         }
+        Ok(rejected)
     }
 
-    /// Counts a data point; returns the key of its series.
-    fn point(&mut self, name: &str, attributes: &[KeyValue]) -> (String, String) {
+    /// Counts spans of the resource at this place.
+    fn count_service(&mut self, resources: &[Resource<'_>], (place, spans): (usize, u64)) {
+        let Some(resource) = resources.get(place) else { return };
+        let name = cut(resource.service().unwrap_or(UNNAMED));
+        if let Some(count) = self.services.get_mut(name) {
+            *count += spans;
+        } else if self.services.len() < MOST_NAMES && spans > 0 {
+            self.services.insert(name.to_owned(), spans);
+        }
+    }
+
+    fn point(&mut self, point: &Point<'_>) {
         self.points += 1;
-        let mut labels: Vec<String> = attributes.iter().map(|kv| format!("{}={:?}", kv.key, kv.value)).collect();
-        labels.sort_unstable();
-        let key = (name.to_owned(), labels.join(","));
-        self.series.insert(key.clone());
-        key
+        let metric = cut(point.metric);
+        // A sum, so that the order of the attributes makes no difference.
+        let attributes = point.attributes.iter().map(|attribute| self.hasher.hash_one(attribute));
+        let series = attributes.fold(self.hasher.hash_one(metric), u64::wrapping_add);
+        if self.series.len() < MOST_SERIES {
+            self.series.insert(series);
+        }
+        let run = self.hasher.hash_one((series, point.start));
+        let room = self.totals < MOST_SERIES;
+        let added = match point.total {
+            Total::Counter { value, delta } => {
+                add_total(&mut self.counters, room, metric, run, |total| if delta { total + value } else { value })
+            }
+            Total::Histogram { count, delta } => add_total(&mut self.histograms, room, metric, run, |total: u64| {
+                if delta { total.saturating_add(count) } else { count }
+            }),
+            Total::None => false,
+        };
+        self.totals += usize::from(added);
     }
 
-    fn sender(&mut self, resource: Option<&Resource>) {
-        for attribute in resource.iter().flat_map(|resource| &resource.attributes) {
-            let known = self.resource.get(&attribute.key).map(String::as_str);
-            let value = text_of(attribute).unwrap_or("(not a string)");
-            if known != Some(value) {
-                self.resource.insert(attribute.key.clone(), value.to_owned());
+    fn record(&mut self, trace_id: u128) {
+        self.logs.records += 1;
+        if trace_id == 0 {
+            return;
+        }
+        if self.trees.knows(trace_id) {
+            self.logs.in_known_traces += 1;
+            return;
+        }
+        *self.waiting.entry(trace_id).or_insert_with(|| {
+            self.waiting_order.push_back(trace_id);
+            0
+        }) += 1;
+        // Of the queue's entries some may have met their spans; that bounds both all the same.
+        if self.waiting_order.len() > MOST_SERIES
+            && let Some(oldest) = self.waiting_order.pop_front()
+        {
+            self.waiting.remove(&oldest);
+        }
+    }
+
+    fn sender(&mut self, resource: &Resource<'_>) {
+        for (key, value) in &resource.attributes {
+            let value = cut(value.unwrap_or("(not a string)"));
+            let known = self.resource.get(*key).map(String::as_str);
+            if known != Some(value) && (known.is_some() || self.resource.len() < MOST_NAMES) {
+                self.resource.insert(cut(key).to_owned(), value.to_owned());
             }
         }
     }
 
-    pub(super) fn received(&self, wire_bytes: u64) -> Received {
-        let mut counters: BTreeMap<String, f64> = BTreeMap::new();
-        for ((name, ..), value) in &self.counters {
-            *counters.entry(name.clone()).or_default() += value;
-        }
-        let mut histogram_counts: BTreeMap<String, u64> = BTreeMap::new();
-        for ((name, ..), count) in &self.histograms {
-            *histogram_counts.entry(name.clone()).or_default() += count;
-        }
+    /// Counts a request that was refused.
+    pub(super) fn refuse_request(&mut self) {
+        self.requests_refused += 1;
+    }
+
+    /// Counts a connection that was refused.
+    pub(super) fn refuse_connection(&mut self, reason: String) {
+        self.refused_connections += 1;
+        self.last_refused_connection = Some(reason);
+    }
+
+    /// What was received so far. `wire_bytes` are counted elsewhere.
+    pub fn received(&self, wire_bytes: u64) -> Received {
         Received {
             spans: self.trees.distinct(),
             duplicated: self.trees.duplicated(),
             trees: self.trees.report(),
+            services: self.services.clone(),
             metrics: ReceivedMetrics {
                 points: self.points,
                 series: self.series.len() as u64,
-                counters,
-                histogram_counts,
+                counters: self.counters.iter().map(|(name, totals)| (name.clone(), totals.values().sum())).collect(),
+                histogram_counts: self
+                    .histograms
+                    .iter()
+                    .map(|(name, totals)| (name.clone(), totals.values().fold(0, |sum, n| n.saturating_add(sum))))
+                    .collect(),
             },
+            logs: self.logs.clone(),
             exports: self.exports,
+            requests_refused: self.requests_refused,
+            refused_connections: self.refused_connections,
+            last_refused_connection: self.last_refused_connection.clone(),
+            leaked: self.forbidden.iter().map(|(_, text, found)| (text.clone(), *found)).collect(),
             wire_bytes,
             resource: self.resource.clone(),
         }
     }
 }
 
-fn is_delta(temporality: i32) -> bool {
-    temporality == AggregationTemporality::Delta as i32
+/// Brings the total of one run of a series up to date; a new one is begun where there is room. Returns whether one was.
+fn add_total<T: Copy + Default>(
+    metrics: &mut HashMap<String, HashMap<u64, T>>,
+    room: bool,
+    metric: &str,
+    run: u64,
+    update: impl FnOnce(T) -> T,
+) -> bool {
+    if !metrics.contains_key(metric) {
+        if metrics.len() >= MOST_NAMES {
+            return false;
+        }
+        metrics.insert(metric.to_owned(), HashMap::new());
+    }
+    let Some(totals) = metrics.get_mut(metric) else { return false };
+    if let Some(total) = totals.get_mut(&run) {
+        *total = update(*total);
+        return false;
+    }
+    if room {
+        totals.insert(run, update(T::default()));
+    }
+    room
+}
+
+/// The text, or as much of it as is kept.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LONGEST_NAME)]
+}
+
+/// How many items an export request holds.
+///
+/// # Errors
+/// When the payload is not an export request of this signal.
+pub fn items(signal: Signal, payload: &[u8]) -> Result<u64, Malformed> {
+    Ok(Export::decode(signal, payload)?.items.len() as u64)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
-    use opentelemetry_proto::tonic::metrics::v1::{Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum};
-
-    fn export(points: &[(&str, i64)], temporality: AggregationTemporality) -> ExportMetricsServiceRequest {
-        let data_points = points
-            .iter()
-            .map(|(status, value)| NumberDataPoint {
-                attributes: vec![KeyValue {
-                    key: "status".into(),
-                    value: Some(AnyValue { value: Some(any_value::Value::StringValue((*status).into())) }),
-                    ..KeyValue::default()
-                }],
-                value: Some(number_data_point::Value::AsInt(*value)),
-                ..NumberDataPoint::default()
-            })
-            .collect();
-        let sum = Sum { data_points, aggregation_temporality: temporality as i32, is_monotonic: true };
-        let metric = Metric { name: "orders".into(), data: Some(metric::Data::Sum(sum)), ..Metric::default() };
-        let scope = ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() };
-        ExportMetricsServiceRequest {
-            resource_metrics: vec![ResourceMetrics { scope_metrics: vec![scope], ..ResourceMetrics::default() }],
-        }
-    }
-
-    #[test]
-    fn totals_of_two_processes_add_up() {
-        let mut tally = Tally::new(TreeShape::default());
-        for start in [1_u64, 2, 2] {
-            let mut export = export(&[("ok", 5 + start.cast_signed())], AggregationTemporality::Cumulative);
-            let metric = &mut export.resource_metrics[0].scope_metrics[0].metrics[0];
-            if let Some(metric::Data::Sum(sum)) = &mut metric.data {
-                sum.data_points[0].start_time_unix_nano = start;
-            }
-            tally.metrics(&export);
-        }
-        let received = tally.received(0);
-        assert_eq!((received.metrics.counters["orders"], received.metrics.series), (13.0, 1));
-    }
-
-    fn total_after(temporality: AggregationTemporality) -> f64 {
-        let mut tally = Tally::new(TreeShape::default());
-        tally.metrics(&export(&[("ok", 5), ("error", 1)], temporality));
-        tally.metrics(&export(&[("ok", 9)], temporality));
-        let received = tally.received(0);
-        assert_eq!((received.metrics.points, received.metrics.series), (3, 2));
-        received.metrics.counters["orders"]
-    }
-
-    #[test]
-    fn cumulative_points_replace_and_delta_points_add_up() {
-        assert_eq!(total_after(AggregationTemporality::Cumulative), 10.0);
-        assert_eq!(total_after(AggregationTemporality::Delta), 15.0);
-    }
-}
+mod tests;

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes};
 use http::uri::PathAndQuery;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message as _;
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -340,6 +339,20 @@ struct Message {
     spans: Bytes,
 }
 
+/// `ExportTraceServiceResponse`, as far as it is read.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Answer {
+    #[prost(message, tag = "1")]
+    partial_success: Option<PartialSuccess>,
+}
+
+/// `ExportTracePartialSuccess`, as far as it is read.
+#[derive(Clone, PartialEq, prost::Message)]
+struct PartialSuccess {
+    #[prost(int64, tag = "1")]
+    rejected_spans: i64,
+}
+
 /// Sends a message as it is, and reads of the answer how many spans were refused.
 #[derive(Clone, Copy, Debug, Default)]
 struct Raw;
@@ -376,7 +389,7 @@ impl Decoder for Raw {
     type Error = Status;
 
     fn decode(&mut self, answer: &mut DecodeBuf<'_>) -> Result<Option<u64>, Status> {
-        let answer = ExportTraceServiceResponse::decode(answer).map_err(|error| Status::internal(error.to_string()))?;
+        let answer = Answer::decode(answer).map_err(|error| Status::internal(error.to_string()))?;
         Ok(Some(answer.partial_success.map_or(0, |partial| partial.rejected_spans.unsigned_abs())))
     }
 }

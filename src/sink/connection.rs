@@ -1,0 +1,288 @@
+//! The port and its connections: when it is open, who is let in, and when a connection is over.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::State;
+use super::exchange::exchange;
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// Connections at a time; further ones are closed at once.
+const MOST_CONNECTIONS: usize = 1024;
+
+/// A connection's first byte, and the TLS handshake, may take so long each.
+const GREETING: Duration = Duration::from_secs(10);
+
+/// A connection that has begun no request for so long is closed: twice the interval at which metrics are exported by default.
+/// That is also what the headers of a request may take.
+const SILENCE: Duration = Duration::from_mins(2);
+
+/// What one HTTP/2 connection may have at a time: requests, bytes of headers of each, and bytes on their way.
+const STREAMS: u32 = 32;
+const HEADERS: u32 = 8 << 10;
+const WINDOW: u32 = 1 << 20;
+
+/// The first byte of a TLS handshake, which begins nothing in HTTP.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// A port that is open, or closed and kept: to connect to a socket that is bound and does not listen is refused, and nobody
+/// else is given its port.
+pub(super) enum Port {
+    Open(TcpListener),
+    Closed(TcpSocket),
+}
+
+impl Port {
+    /// Takes a port.
+    pub(super) fn closed(addr: SocketAddr) -> io::Result<Self> {
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // The port of a receiver that was closed a moment ago may be taken again.
+        socket.set_reuseaddr(true)?;
+        socket.bind(addr)?;
+        Ok(Self::Closed(socket))
+    }
+
+    pub(super) fn opened(self) -> io::Result<Self> {
+        match self {
+            Self::Closed(socket) => Ok(Self::Open(socket.listen(BACKLOG)?)),
+            open @ Self::Open(_) => Ok(open),
+        }
+    }
+
+    pub(super) fn addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Open(listener) => listener.local_addr(),
+            Self::Closed(socket) => socket.local_addr(),
+        }
+    }
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        match self {
+            Self::Open(listener) => listener.accept().await.map(|(stream, _)| stream),
+            Self::Closed(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Accepts connections for as long as it is polled, and opens and closes the port as the timeline says.
+pub(super) async fn attend(mut port: Port, state: Arc<State>, tls: Option<TlsAcceptor>) -> io::Result<()> {
+    let addr = port.addr()?;
+    let mut began = state.began.subscribe();
+    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let start = *began.borrow_and_update();
+        let elapsed = start.elapsed();
+        port = match (state.timeline.is_down(elapsed), port) {
+            (true, Port::Open(listener)) => {
+                drop(listener);
+                let closed = Port::closed(addr)?;
+                connections.shutdown().await;
+                closed
+            }
+            (false, closed @ Port::Closed(_)) => closed.opened()?,
+            (_, same) => same,
+        };
+        let turn = state.timeline.next_turn(elapsed).map(|turn| start + turn);
+        tokio::select! {
+            () = until(turn) => {}
+            _ = began.changed() => {}
+            Some(_) = connections.join_next() => {}
+            accepted = port.accept() => match accepted {
+                Err(_) => sleep(Duration::from_millis(10)).await, // Out of descriptors, or a client that has gone already.
+                Ok(stream) => match Arc::clone(&room).try_acquire_owned() {
+                    Err(_) => state.lock().refuse_connection(format!("{MOST_CONNECTIONS} connections are open already")),
+                    Ok(place) => {
+                        let (state, tls) = (Arc::clone(&state), tls.clone());
+                        connections.spawn(async move {
+                            if let Err(reason) = connection(stream, Arc::clone(&state), tls).await {
+                                state.lock().refuse_connection(reason);
+                            }
+                            drop(place);
+                        });
+                    }
+                },
+            },
+        }
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the requests of one connection share with it.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) state: Arc<State>,
+    /// Requests begun.
+    pub(super) requests: AtomicU64,
+    cut: Notify,
+    is_reset: AtomicBool,
+    is_over: AtomicBool,
+}
+
+impl Conn {
+    /// Cuts the connection, as a machine does that has lost its memory of it.
+    pub(super) fn reset(&self) {
+        self.is_reset.store(true, Relaxed);
+        self.cut.notify_one();
+    }
+
+    /// Whether the connection has ended, so that no answer can be sent. Requests of HTTP/2 are tasks of their own and may
+    /// live on for a moment.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Relaxed)
+    }
+}
+
+/// Notes that a connection is over, however it ends.
+struct Over(Arc<Conn>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Relaxed);
+    }
+}
+
+/// Serves one connection; an error is why it was refused.
+async fn connection(stream: TcpStream, state: Arc<State>, tls: Option<TlsAcceptor>) -> Result<(), String> {
+    let conn = Arc::new(Conn {
+        state,
+        requests: AtomicU64::new(0),
+        cut: Notify::new(),
+        is_reset: AtomicBool::new(false),
+        is_over: AtomicBool::new(false),
+    });
+    let over = Over(Arc::clone(&conn));
+    // Answers are small and complete.
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    let mut first = [0];
+    let speaks_tls = match timeout(GREETING, stream.peek(&mut first)).await {
+        Err(_) => return Err(format!("nothing was said for {} s", GREETING.as_secs())),
+        // Gone again.
+        Ok(Ok(0) | Err(_)) => return Ok(()),
+        Ok(Ok(_)) => first[0] == TLS_HANDSHAKE,
+    };
+    let stream = Counted { stream, conn: Arc::clone(&conn) };
+    let served = match tls {
+        None => {
+            let served = serve(stream, &conn).await;
+            served.map_err(|why| if speaks_tls { "a TLS handshake was sent to a plaintext port".into() } else { why })
+        }
+        Some(acceptor) => match timeout(GREETING, acceptor.accept(stream)).await {
+            Err(_) => Err(format!("the TLS handshake took more than {} s", GREETING.as_secs())),
+            Ok(Err(_)) if !speaks_tls => Err("plaintext was sent to a TLS port".into()),
+            Ok(Err(error)) => Err(format!("TLS handshake: {error}")),
+            Ok(Ok(stream)) => serve(stream, &conn).await,
+        },
+    };
+    drop(over);
+    served
+}
+
+/// Serves HTTP/1 or HTTP/2, whichever it is.
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, conn: &Arc<Conn>) -> Result<(), String> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(SILENCE).max_buf_size(HEADERS as usize * 2);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADERS)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW);
+    let service = service_fn(|request| exchange(request, Arc::clone(conn)));
+    let serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        served = serving => match served {
+            // Whoever has sent a request was let in.
+            Err(error) if conn.requests.load(Relaxed) == 0 => Err(format!("no request came: {error}")),
+            _ => Ok(()),
+        },
+        () = conn.cut.notified() => Ok(()),
+        () = silence(conn) => Ok(()),
+    }
+}
+
+/// Until no request has begun for a while.
+async fn silence(conn: &Conn) {
+    loop {
+        let before = conn.requests.load(Relaxed);
+        sleep(SILENCE).await;
+        if conn.requests.load(Relaxed) == before {
+            return;
+        }
+    }
+}
+
+/// A connection that adds what it reads to the receiver's wire bytes.
+struct Counted {
+    stream: TcpStream,
+    conn: Arc<Conn>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if self.conn.is_reset.load(Relaxed) {
+            // Closes without a farewell. Where it cannot be set the client sees an end instead of a reset.
+            let _ = self.stream.set_zero_linger();
+        }
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.conn.state.wire_bytes.fetch_add((buf.filled().len() - before) as u64, Relaxed);
+        polled
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
