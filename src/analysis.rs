@@ -81,6 +81,9 @@ pub struct ArmSummary {
     pub allocations_per_request: Option<f64>,
     /// Resident memory at the end of the round.
     pub rss_bytes: Option<f64>,
+    /// The most memory that any of its processes held; null where that is not known.
+    #[serde(default)]
+    pub rss_peak_bytes: Option<u64>,
     /// The 95 % interval of each value above, by metric; those of fewer than two rounds have none.
     pub intervals: BTreeMap<Metric, Interval>,
     /// Where the telemetry went.
@@ -134,6 +137,9 @@ pub struct TelemetrySummary {
     pub exports: Option<Exports>,
     /// Exports of metrics; likewise.
     pub metric_exports: Option<Exports>,
+    /// The longest that a lane took to take out what was left; null where no lane ended.
+    #[serde(default)]
+    pub shutdown_ms: Option<f64>,
     /// Why values above are null.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -512,6 +518,7 @@ fn summarise(arm: &Arm, records: &Records, values: &RoundValues, valid: &[u32]) 
         capacity_rps,
         allocations_per_request,
         rss_bytes,
+        rss_peak_bytes: lanes.iter().filter_map(|lane| lane.account.rss_peak_bytes).max(),
         intervals,
         telemetry: telemetry(arm, &lanes),
         validity,
@@ -560,6 +567,7 @@ fn telemetry(arm: &Arm, lanes: &[&LaneRecord]) -> TelemetrySummary {
         wire_bytes: sum(&|lane| Some(lane.received.as_ref()?.wire_bytes)).filter(|_| received_here),
         exports: lanes.iter().filter_map(|lane| lane.account.span_exports).reduce(add_exports),
         metric_exports: lanes.iter().filter_map(|lane| lane.account.metric_exports).reduce(add_exports),
+        shutdown_ms: lanes.iter().map(|lane| lane.account.shutdown_ms).max_by(f64::total_cmp),
         reason: if lanes.is_empty() {
             Some("no lane ran to its end".into())
         } else {

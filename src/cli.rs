@@ -17,7 +17,9 @@ use crate::commands::load::{Assignment, Pace};
 use crate::generator::Pacing;
 use crate::mode::{self, Mode};
 use crate::placement::{IdleCores, Pinning};
-use crate::scenario::{Endpoint, Format, Isolation, ModeName, ModeNames, Settings, Transport, parse_positive_duration};
+use crate::scenario::{
+    Endpoint, Faults, Format, Isolation, ModeName, ModeNames, OneOrMany, Settings, Transport, parse_positive_duration,
+};
 use crate::sink::Fault;
 use crate::slo::Slo;
 use crate::units::{Rate, RateError, parse_duration};
@@ -147,6 +149,10 @@ struct ExperimentArgs {
     /// An OTLP/gRPC collector instead of the embedded sink
     #[arg(long, value_name = "URL")]
     endpoint: Option<Endpoint>,
+    /// Measure each treatment that sends once more with the embedded sink failing so, in time from the first slice: down,
+    /// slow:TIME, hang, reject:unavailable, partial:N%, reset[:N%] or limit:SIZE, with @FROM[..UNTIL]; can be repeated
+    #[arg(long, value_name = "FAULT[@FROM..UNTIL]")]
+    fault: Vec<Faults>,
     /// Where the result goes [default: results/TIME-SCENARIO.json]
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
@@ -176,6 +182,7 @@ Examples:
   otelbench run --mode full --arrivals bursts:x4,every=1s,lasts=100ms
   otelbench run --mode full --users 100000 --user-ids zipf:1.1 --error-share 0.01
   otelbench run --mode full --transport direct   what the telemetry calls cost by themselves, without a kernel
+  otelbench run --baseline full --mode full --fault down@1s..2s --fault hang
   otelbench run --mode none --rounds 20          an A/A run: what does no difference look like here?
   otelbench run --mode full --endpoint http://localhost:4317 --format json > full.json
 
@@ -224,6 +231,7 @@ impl ExperimentArgs {
             payment_delay: self.payment_delay,
             service_threads: self.service_threads,
             endpoint: self.endpoint,
+            fault: (!self.fault.is_empty()).then_some(OneOrMany(self.fault)),
             out: self.out,
             format: self.format,
             quiet: self.quiet.then_some(true),
@@ -505,7 +513,7 @@ mod tests {
         let line = "otelbench run s.toml --rps 5 --mode metrics,full --baseline bare --no-placebo --rounds 3 --slices 4 \
                     --slice 2s --warmup 1s --seed 9 --arrivals poisson --users 9 --user-ids uniform --error-share 0.5 \
                     --pacing spin --pinning none --idle-cores awake --shards 2 --transport tcp --isolation process \
-                    --connections 7 --timeout 3s --payment-delay 50ms --service-threads 2 --endpoint http://h:1 --out o.json \
+                    --connections 7 --timeout 3s --payment-delay 50ms --service-threads 2 --endpoint http://h:1 --fault hang --out o.json \
                     --format json --quiet";
         let Ok(Cli { command: Command::Run(args) }) = Cli::try_parse_from(line.split_whitespace()) else {
             panic!("the line is not accepted")
@@ -541,6 +549,7 @@ mod tests {
             payment_delay: Some(_),
             service_threads: Some(_),
             endpoint: Some(_),
+            fault: Some(_),
             out: Some(_),
             format: Some(Format::Json),
             quiet: Some(true),

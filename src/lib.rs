@@ -15,6 +15,7 @@
 //! | [`plan`], [`arrivals`], [`workload`] | which arm plays when, when requests are due, what they hold; pure |
 //! | [`capacity`] | which rate a search for the highest one tries next; pure |
 //! | [`placement`] | which cores generator and service run on, and whether they may fall asleep |
+//! | [`certificates`] | for mutual TLS between lanes and sink, made for each run |
 //! | [`trial`] | drives a plan over lanes and records |
 //! | [`lane`] | one freshly launched process per arm and round: the parent's side, and the lane's own |
 //! | [`generator`] | plays arrivals over connections, open loop, and judges itself |
@@ -35,6 +36,7 @@
 pub mod analysis;
 pub mod arrivals;
 pub mod capacity;
+pub mod certificates;
 pub mod cli;
 pub mod commands;
 #[cfg(test)]

@@ -52,6 +52,13 @@ impl Mode {
         }
     }
 
+    /// Whether it sends anything by OTLP.
+    pub fn sends(&self) -> bool {
+        let spans = self.traces.as_ref().is_some_and(|traces| traces.exporter == SpanExporter::Otlp);
+        let metrics = matches!(self.metrics, Metrics::Bridge { .. } | Metrics::Otel { .. });
+        spans || metrics || self.logs == Logs::Otlp
+    }
+
     /// What of its parts does not go together, in words; `None` where all do.
     pub fn contradiction(&self) -> Option<&'static str> {
         let slim = self.traces.as_ref().is_some_and(|traces| traces.layer == Layer::Slim);

@@ -20,8 +20,9 @@ use crate::arrivals::Arrivals;
 use crate::generator::{self, Pacing};
 use crate::mode::{self, Mode, UnknownMode};
 use crate::placement::{self, IdleCores, Pinning, Placement};
+use crate::sink::{Contradiction, Fault, FaultError, Timeline};
 use crate::slo::Slo;
-use crate::units::{Rate, parse_duration};
+use crate::units::{Rate, parse_duration, stored_as_text};
 use crate::workload::{Mix, Payload, Share, UserIds};
 
 /// Name of the arm that repeats the baseline.
@@ -101,6 +102,8 @@ pub struct Settings {
     pub service_threads: Option<NonZeroUsize>,
     /// A real collector instead of the embedded sink.
     pub endpoint: Option<Endpoint>,
+    /// What goes wrong at the embedded sink; each makes an arm of every treatment that sends.
+    pub fault: Option<OneOrMany<Faults>>,
     /// Where the result goes.
     pub out: Option<PathBuf>,
     /// What is printed on stdout.
@@ -234,6 +237,71 @@ impl<'de> DeserializeSeed<'de> for CalledBy {
     }
 }
 
+/// What goes wrong at a collector, one fault or several in their times: `hang`, `down@1s..2s slow:50ms@3s..4s`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Faults(pub Vec<Fault>);
+
+stored_as_text!(Faults);
+
+impl FromStr for Faults {
+    type Err = FaultsError;
+
+    fn from_str(text: &str) -> Result<Self, FaultsError> {
+        let faults = text.split_whitespace().map(str::parse).collect::<Result<Vec<Fault>, FaultError>>()?;
+        if faults.is_empty() {
+            return Err(FaultsError::Fault(FaultError::Kind(text.into())));
+        }
+        Timeline::new(faults.clone())?;
+        Ok(Self(faults))
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let faults: Vec<String> = self.0.iter().map(Fault::to_string).collect();
+        f.write_str(&faults.join(" "))
+    }
+}
+
+impl Faults {
+    /// Whether nothing goes wrong.
+    pub fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Why a text does not say what goes wrong.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum FaultsError {
+    /// One is no fault.
+    #[error(transparent)]
+    Fault(#[from] FaultError),
+    /// Two cannot be at the same time.
+    #[error(transparent)]
+    Contradiction(#[from] Contradiction),
+}
+
+/// One or several, in an array.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OneOrMany<T>(pub Vec<T>);
+
+impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "a text or an array of texts")]
+        enum Written {
+            One(String),
+            Many(Vec<String>),
+        }
+        let texts = match Written::deserialize(deserializer)? {
+            Written::One(text) => vec![text],
+            Written::Many(texts) => texts,
+        };
+        texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect::<Result<_, _>>().map(Self)
+    }
+}
+
 /// The URL of an OTLP/gRPC receiver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
@@ -354,6 +422,17 @@ pub enum ScenarioError {
     /// Calls are answered on the thread that makes them.
     #[error("--transport direct runs the service on the generator's one thread; leave {0} {1} out")]
     DirectOnManyThreads(&'static str, usize),
+    /// One fault stands twice.
+    #[error("--fault names `{0}` twice; each makes an arm of every treatment, so name it once")]
+    FaultTwice(Faults),
+    /// A fault without anybody who would notice.
+    #[error("--fault {0}: none of the modes sends telemetry; name one that does with --mode, such as full")]
+    NothingSent(Faults),
+    /// A fault at a collector that is not ours.
+    #[error(
+        "--fault {0}: only the embedded sink fails on request; leave --endpoint and OTEL_EXPORTER_OTLP_*ENDPOINT out"
+    )]
+    FaultElsewhere(Faults),
     /// There is nothing to compare.
     #[error("nothing to compare: the only mode is the baseline `{0}` and --no-placebo leaves its repeat out")]
     NothingToCompare(String),
@@ -467,6 +546,7 @@ impl Settings {
             payment_delay: self.payment_delay.or(other.payment_delay),
             service_threads: self.service_threads.or(other.service_threads),
             endpoint: self.endpoint.or(other.endpoint),
+            fault: self.fault.or(other.fault),
             out: self.out.or(other.out),
             format: self.format.or(other.format),
             quiet: self.quiet.or(other.quiet),
@@ -546,6 +626,10 @@ pub struct Arm {
     /// The telemetry configuration, spelled out.
     #[cfg_attr(test, schemars(with = "serde_json::Value"))]
     pub mode: Mode,
+    /// What goes wrong at its collector, in time from its first slice.
+    #[serde(default, skip_serializing_if = "Faults::is_none")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub faults: Faults,
 }
 
 /// What an arm is for.
@@ -638,6 +722,10 @@ impl Scenario {
             None if environment_names_a_collector() => Collector::Environment,
             None => Collector::Embedded,
         };
+        let faults = settings.fault.map_or_else(Vec::new, |faults| faults.0);
+        if !faults.is_empty() && collector != Collector::Embedded {
+            return Err(ScenarioError::FaultElsewhere(faults[0].clone()));
+        }
         let transport = settings.transport.unwrap_or_default();
         let isolation = settings.isolation.unwrap_or_default();
         let many_threads = ScenarioError::DirectOnManyThreads;
@@ -679,7 +767,7 @@ impl Scenario {
             name: settings.name.unwrap_or_else(|| "run".into()),
             rps,
             slo: None,
-            arms: arms(baseline, treatments, settings.no_placebo.unwrap_or(false))?,
+            arms: arms(&baseline, &treatments, &faults, settings.no_placebo.unwrap_or(false))?,
             rounds: settings.rounds.map_or(8, NonZeroU32::get),
             slices: settings.slices.map_or(2, NonZeroU32::get),
             slice: settings.slice.unwrap_or(Duration::from_secs(1)),
@@ -718,20 +806,34 @@ impl Scenario {
     }
 }
 
-fn arms(baseline: Mode, treatments: Vec<Mode>, no_placebo: bool) -> Result<Vec<Arm>, ScenarioError> {
-    let mut arms = vec![Arm { name: baseline.name.clone(), role: Role::Baseline, mode: baseline.clone() }];
+fn arms(baseline: &Mode, treatments: &[Mode], faults: &[Faults], no_placebo: bool) -> Result<Vec<Arm>, ScenarioError> {
+    let arm =
+        |name: &str, role, mode: &Mode| Arm { name: name.into(), role, mode: mode.clone(), faults: Faults::default() };
+    let mut arms = vec![arm(&baseline.name, Role::Baseline, baseline)];
     if !no_placebo {
-        arms.push(Arm { name: PLACEBO.into(), role: Role::Placebo, mode: baseline.clone() });
+        arms.push(arm(PLACEBO, Role::Placebo, baseline));
     }
     // The baseline is measured in any case, so naming it among the treatments asks for nothing more.
-    for mode in treatments.into_iter().filter(|mode| mode.name != baseline.name) {
+    for mode in treatments.iter().filter(|mode| mode.name != baseline.name) {
         if arms.iter().any(|arm| arm.name == mode.name) {
-            return Err(ScenarioError::TwiceNamed(mode.name));
+            return Err(ScenarioError::TwiceNamed(mode.name.clone()));
         }
-        arms.push(Arm { name: mode.name.clone(), role: Role::Treatment, mode });
+        arms.push(arm(&mode.name, Role::Treatment, mode));
+    }
+    for fault in faults {
+        if !treatments.iter().any(Mode::sends) {
+            return Err(ScenarioError::NothingSent(fault.clone()));
+        }
+        for mode in treatments.iter().filter(|mode| mode.sends()) {
+            let name = format!("{}+{fault}", mode.name);
+            if arms.iter().any(|arm| arm.name == name) {
+                return Err(ScenarioError::FaultTwice(fault.clone()));
+            }
+            arms.push(Arm { faults: fault.clone(), ..arm(&name, Role::Treatment, mode) });
+        }
     }
     if arms.len() < 2 {
-        return Err(ScenarioError::NothingToCompare(baseline.name));
+        return Err(ScenarioError::NothingToCompare(baseline.name.clone()));
     }
     Ok(arms)
 }

@@ -15,10 +15,12 @@ use thiserror::Error;
 
 use crate::analysis::VOID_INVALID;
 use crate::capacity::{self, Next, Outcome, Search, Step};
+use crate::certificates::Certificates;
 use crate::generator::{Load, Played, Verdict};
 use crate::lane::LOOPBACK;
 use crate::lane::host::{Lane, LaneError, Whereabouts};
 use crate::lane::protocol::{GeneratorSetup, PROTOCOL, Start};
+use crate::mode::Tls;
 use crate::plan::Plan;
 use crate::record::{LaneRecord, RecordLog, RecordsError, SliceRecord, Spent};
 use crate::scenario::{Arm, Collector, Isolation, Scenario};
@@ -85,6 +87,9 @@ pub enum TrialError {
 pub trait Lanes {
     /// Launches a fresh lane for `arm`.
     fn launch(&mut self, round: u32, arm: &Arm) -> impl Future<Output = Result<(), LaneError>>;
+
+    /// Notes that the lane of `arm` is warm: its first slice begins, and with it the timeline of its collector's faults.
+    fn begin(&mut self, arm: &str);
 
     /// Plays load on the lane of `arm`.
     fn play(&mut self, arm: &str, load: Load) -> impl Future<Output = Result<(Played, Spent), LaneError>>;
@@ -216,6 +221,9 @@ impl<'a, L: Lanes, W: FnMut(Event)> Trial<'a, L, W> {
     async fn slice(&mut self, round: u32, arm: &'a str, rate: Rate) -> Result<Played, TrialError> {
         let life = self.lives.entry(arm).or_default();
         let slice = life.slices;
+        if slice == 0 {
+            self.lanes.begin(arm);
+        }
         let load = life.load(self.scenario, self.plan.slice_seed(round, slice), rate, self.scenario.slice);
         let (played, spent) = self.lanes.play(arm, load).await?;
         life.note(&played);
@@ -293,6 +301,7 @@ pub struct LiveLanes {
     scenario: Scenario,
     plan: Plan,
     sink: Option<Sink>,
+    certificates: Option<Certificates>,
     running: HashMap<String, (Lane, Option<Receiver>)>,
 }
 
@@ -306,7 +315,13 @@ impl LiveLanes {
             Collector::Embedded => Some(Sink::start()?),
             Collector::Endpoint(_) | Collector::Environment => None,
         };
-        Ok(Self { executable, scenario, plan, sink, running: HashMap::new() })
+        let certificates = match &sink {
+            Some(_) if scenario.arms.iter().any(|arm| arm.mode.export.tls == Tls::Mutual) => {
+                Some(Certificates::make().map_err(io::Error::other)?)
+            }
+            Some(_) | None => None,
+        };
+        Ok(Self { executable, scenario, plan, sink, certificates, running: HashMap::new() })
     }
 }
 
@@ -318,15 +333,20 @@ impl Lanes for LiveLanes {
         // Unlike any other lane's of this run, and of any other run but by chance.
         let nonce = seed.rotate_left(17) ^ name_hash(&arm.name);
         let workload = Workload::new(nonce, seed, &scenario.payload);
+        let certificates = self.certificates.as_ref().filter(|_| arm.mode.export.tls == Tls::Mutual);
+        let reception = Reception {
+            tls: certificates.map(|certificates| certificates.server.clone()),
+            faults: arm.faults.0.clone(),
+            faults_wait: true,
+            ..Reception::at(LOOPBACK, order_trees(workload))
+        };
         let receiver = match &self.sink {
             None => None,
-            Some(sink) => {
-                Some(sink.listen(Reception::at(LOOPBACK, order_trees(workload))).map_err(|error| LaneError {
-                    arm: arm.name.clone(),
-                    what: format!("has no sink to send to: {error}"),
-                    stderr: Vec::new(),
-                })?)
-            }
+            Some(sink) => Some(sink.listen(reception).map_err(|error| LaneError {
+                arm: arm.name.clone(),
+                what: format!("has no sink to send to: {error}"),
+                stderr: Vec::new(),
+            })?),
         };
         let endpoint = match &scenario.collector {
             Collector::Embedded => receiver.as_ref().map(Receiver::endpoint),
@@ -336,7 +356,7 @@ impl Lanes for LiveLanes {
         let start = Start {
             protocol: PROTOCOL,
             mode: arm.mode.clone(),
-            destination: Destination { endpoint, tls: None },
+            destination: Destination { endpoint, tls: certificates.map(|certificates| certificates.client.clone()) },
             transport: scenario.transport,
             payment_delay: scenario.payment_delay,
             service_threads: scenario.service_threads,
@@ -362,6 +382,12 @@ impl Lanes for LiveLanes {
         let lane = Lane::launch(&self.executable, &arm.name, start, setup, generator_runs).await?;
         self.running.insert(arm.name.clone(), (lane, receiver));
         Ok(())
+    }
+
+    fn begin(&mut self, arm: &str) {
+        if let Some((_, Some(receiver))) = self.running.get(arm) {
+            receiver.begin();
+        }
     }
 
     async fn play(&mut self, arm: &str, load: Load) -> Result<(Played, Spent), LaneError> {

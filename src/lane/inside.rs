@@ -231,6 +231,8 @@ impl Running {
         drop(self.generator);
         let drained = self.serving.map_or(Ok(()), |serving| serving.drain(&self.runtime));
         let mut account = self.telemetry.shutdown(TELEMETRY_SHUTDOWN);
+        // What the kernel does not tell is not known; it is nothing to lose the account for.
+        account.rss_peak_bytes = meter::rss_peak_bytes().ok().flatten();
         if let Err(error) = drained {
             account.diagnostics.push(format!("the service did not end well: {error}"));
         }

@@ -200,6 +200,15 @@ pub fn rss_bytes() -> io::Result<u64> {
     Ok(pages * procfs::page_size())
 }
 
+/// The most memory that this process has held so far, in bytes; `None` where the kernel does not keep it.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn rss_peak_bytes() -> io::Result<Option<u64>> {
+    let kilobytes = Process::myself().and_then(|me| me.status()).map_err(into_io)?.vmhwm;
+    Ok(kilobytes.map(|kilobytes| kilobytes * 1024))
+}
+
 /// CPU time that the calling thread has spent so far, in nanoseconds.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::view::View;
+use super::view::{Grid, View};
 
 /// Lays the view out as Markdown.
 pub fn markdown(view: &View) -> String {
@@ -17,16 +17,14 @@ pub fn markdown(view: &View) -> String {
         line(&format!("- {setting}"));
     }
     line("");
-    line(&format!("| {} |", view.columns.join(" | ")));
-    line(&format!("| --- |{}", " ---: |".repeat(view.columns.len() - 1)));
-    for row in &view.rows {
-        let mut cells = row.cells.clone();
-        if row.is_treatment
-            && let Some(name) = cells.first_mut()
-        {
-            *name = format!("**{name}**");
+    for row in grid(&view.costs) {
+        line(&row);
+    }
+    if let Some(ledger) = &view.ledger {
+        line("");
+        for row in grid(ledger) {
+            line(&row);
         }
-        line(&format!("| {} |", cells.join(" | ")));
     }
     for warning in &view.warnings {
         line("");
@@ -41,4 +39,22 @@ pub fn markdown(view: &View) -> String {
         line(&format!("**{sentence}**"));
     }
     out
+}
+
+/// The lines of a table.
+fn grid(grid: &Grid) -> Vec<String> {
+    let mut lines = vec![
+        format!("| {} |", grid.columns.join(" | ")),
+        format!("| --- |{}", " ---: |".repeat(grid.columns.len() - 1)),
+    ];
+    lines.extend(grid.rows.iter().map(|row| {
+        let mut cells = row.cells.clone();
+        if row.is_treatment
+            && let Some(name) = cells.first_mut()
+        {
+            *name = format!("**{name}**");
+        }
+        format!("| {} |", cells.join(" | "))
+    }));
+    lines
 }

@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, Table, presets};
 use console::{measure_text_width, style};
 
-use super::view::View;
+use super::view::{Grid, View};
 
 /// Widest line of the report, in columns.
 const WIDTH: usize = 100;
@@ -18,14 +18,14 @@ pub fn table(view: &View, colour: bool) -> String {
     let mut out = vec![bold(&view.title)];
     out.extend(view.setting.iter().flat_map(|line| wrapped(line, "")).map(|line| dim(&line)));
     out.push(String::new());
-    for (index, line) in grid(view).lines().enumerate() {
-        // The grid is a head, a rule, and then the rows.
-        let treatment = index.checked_sub(2).and_then(|row| view.rows.get(row)).is_some_and(|row| row.is_treatment);
-        out.push(if treatment || index == 0 { bold(line.trim_end()) } else { line.trim_end().to_owned() });
-    }
-    let resolved_note = view.rows.iter().flat_map(|row| &row.cells).any(|cell| cell.ends_with("n.r."));
+    out.extend(grid(&view.costs, bold));
+    let resolved_note = view.costs.rows.iter().flat_map(|row| &row.cells).any(|cell| cell.ends_with("n.r."));
     if resolved_note {
         out.push(dim("n.r.: not resolved, the interval does not exclude zero"));
+    }
+    if let Some(ledger) = &view.ledger {
+        out.push(String::new());
+        out.extend(grid(ledger, bold));
     }
     out.push(String::new());
     for warning in &view.warnings {
@@ -51,24 +51,36 @@ pub fn table(view: &View, colour: bool) -> String {
     out.join("\n") + "\n"
 }
 
-fn grid(view: &View) -> String {
+/// The lines of a table: a head, a rule, and the rows, of which `bold` makes those that a reader looks for stand out.
+fn grid(grid: &Grid, bold: impl Fn(&str) -> String) -> Vec<String> {
+    let width = |lines: &[String]| lines.iter().map(|line| measure_text_width(line)).max().unwrap_or(0);
+    let mut lines = laid_out(grid, 2);
+    if width(&lines) > WIDTH {
+        lines = laid_out(grid, 1);
+    }
+    let rule = "─".repeat(width(&lines));
+    let telling = [true].into_iter().chain(grid.rows.iter().map(|row| row.is_treatment));
+    for (line, _) in lines.iter_mut().zip(telling).filter(|(_, stands_out)| *stands_out) {
+        *line = bold(line);
+    }
+    lines.insert(1, rule);
+    lines
+}
+
+/// The head and the rows, with so many blanks between columns.
+fn laid_out(grid: &Grid, blanks: u16) -> Vec<String> {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(view.columns.clone());
-    for row in &view.rows {
+    table.load_style(presets::NOTHING).set_header(grid.columns.clone());
+    for row in &grid.rows {
         table.add_row(row.cells.clone());
     }
     for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, if index + 1 == view.columns.len() { 0 } else { 2 }));
+        column.set_padding((0, if index + 1 == grid.columns.len() { 0 } else { blanks }));
         if index > 0 {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let drawn = table.to_string();
-    let width = drawn.lines().map(measure_text_width).max().unwrap_or(0);
-    match drawn.split_once('\n') {
-        Some((head, rows)) => format!("{head}\n{}\n{rows}", "─".repeat(width)),
-        None => drawn,
-    }
+    table.to_string().lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
 /// Breaks a text into lines of at most [`WIDTH`] columns; all but the first begin with `indent`.

@@ -1,6 +1,7 @@
 //! A document in words: every string and number formatted once, here.
 
 use super::capacity;
+use super::ledger::ledger;
 use crate::analysis::{ArmSummary, Delta};
 use crate::generator::Verdict;
 use crate::metric::Metric;
@@ -17,16 +18,25 @@ pub struct View {
     pub title: String,
     /// Where and how, a line each.
     pub setting: Vec<String>,
-    /// Heads of the columns.
-    pub columns: Vec<&'static str>,
-    /// One row per arm.
-    pub rows: Vec<Row>,
+    /// What each arm costs.
+    pub costs: Grid,
+    /// Where the spans of each arm went, where there is something to say of it.
+    pub ledger: Option<Grid>,
     /// What keeps the run, or part of it, from being trusted.
     pub warnings: Vec<String>,
     /// What the placebo shows.
     pub noise_floor: Option<String>,
     /// One sentence per treatment.
     pub sentences: Vec<String>,
+}
+
+/// A table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Heads of the columns.
+    pub columns: Vec<&'static str>,
+    /// One row per arm.
+    pub rows: Vec<Row>,
 }
 
 /// One arm.
@@ -37,6 +47,9 @@ pub struct Row {
     /// The cells, in the order of the columns.
     pub cells: Vec<String>,
 }
+
+/// Loss, in percent of the spans, from which on the cost of an arm says little: what was lost was not paid for in full.
+const LOSS_IS_THE_FINDING: f64 = 1.0;
 
 /// Where a number could not be measured.
 const NOT_MEASURED: &str = "–";
@@ -61,8 +74,8 @@ impl View {
         Self {
             title: title(document),
             setting: setting(document),
-            columns,
-            rows,
+            costs: Grid { columns, rows },
+            ledger: ledger(document),
             warnings: warnings(document),
             noise_floor: noise_floor(document),
             sentences: if document.validity.verdict == Verdict::Invalid { Vec::new() } else { sentences },
@@ -411,7 +424,8 @@ pub(super) fn fate(arm: &ArmSummary) -> String {
             .filter(|(n, _)| *n != 0)
             .map(|(n, way)| format!("{n} {way}"))
             .collect();
-            format!("{share:.2} % of the spans were lost ({})", ways.join(", "))
+            let finding = if share >= LOSS_IS_THE_FINDING { ", which is the finding here, not the cost" } else { "" };
+            format!("{share:.2} % of the spans were lost ({}){finding}", ways.join(", "))
         }
     }
 }

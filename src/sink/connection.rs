@@ -90,7 +90,7 @@ pub(super) async fn attend(mut port: Port, state: Arc<State>, tls: Option<TlsAcc
     let mut connections = JoinSet::new();
     loop {
         let start = *began.borrow_and_update();
-        let elapsed = start.elapsed();
+        let elapsed = start.map_or(Duration::ZERO, |start| start.elapsed());
         port = match (state.timeline.is_down(elapsed), port) {
             (true, Port::Open(listener)) => {
                 drop(listener);
@@ -101,7 +101,7 @@ pub(super) async fn attend(mut port: Port, state: Arc<State>, tls: Option<TlsAcc
             (false, closed @ Port::Closed(_)) => closed.opened()?,
             (_, same) => same,
         };
-        let turn = state.timeline.next_turn(elapsed).map(|turn| start + turn);
+        let turn = start.zip(state.timeline.next_turn(elapsed)).map(|(start, turn)| start + turn);
         tokio::select! {
             () = until(turn) => {}
             _ = began.changed() => {}

@@ -69,6 +69,8 @@ pub struct Reception {
     pub tls: Option<Tls>,
     /// What goes wrong, and when.
     pub faults: Vec<Fault>,
+    /// Whether their timeline stands at its beginning until [`Receiver::begin`].
+    pub faults_wait: bool,
     /// Texts that no payload may hold; each is searched for in every payload.
     pub forbidden: Vec<String>,
 }
@@ -76,7 +78,7 @@ pub struct Reception {
 impl Reception {
     /// At this address, trees held against `shape`; in plaintext, without faults, and nothing forbidden.
     pub fn at(addr: SocketAddr, shape: TreeShape) -> Self {
-        Self { addr, shape, tls: None, faults: Vec::new(), forbidden: Vec::new() }
+        Self { addr, shape, tls: None, faults: Vec::new(), faults_wait: false, forbidden: Vec::new() }
     }
 }
 
@@ -95,8 +97,8 @@ struct State {
     wire_bytes: AtomicU64,
     in_hand: Semaphore,
     timeline: Timeline,
-    /// When the timeline began.
-    began: watch::Sender<Instant>,
+    /// When the timeline began, if it has.
+    began: watch::Sender<Option<Instant>>,
     /// What each fault that takes a share was given so far, by signal.
     shared: Vec<[AtomicU64; 3]>,
 }
@@ -112,13 +114,13 @@ impl Sink {
         Ok(Self { runtime: Some(runtime) })
     }
 
-    /// Begins to receive. The timeline of the faults begins now, or anew with [`Receiver::begin`].
+    /// Begins to receive. The timeline of the faults begins now, unless it waits, or anew with [`Receiver::begin`].
     ///
     /// # Errors
     /// When the address cannot be bound, the certificates or the key are not usable, or the faults contradict each other.
     pub fn listen(&self, reception: Reception) -> io::Result<Receiver> {
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
-        let Reception { addr, shape, tls, faults, forbidden } = reception;
+        let Reception { addr, shape, tls, faults, faults_wait, forbidden } = reception;
         let timeline = Timeline::new(faults).map_err(invalid)?;
         let acceptor = tls.as_ref().map(Tls::acceptor).transpose()?;
         let runtime = self.runtime.as_ref().ok_or_else(|| io::Error::other("the sink has ended"))?;
@@ -135,7 +137,7 @@ impl Sink {
             in_hand: Semaphore::new(IN_HAND),
             shared: (0..timeline.len()).map(|_| Default::default()).collect(),
             timeline,
-            began: watch::Sender::new(Instant::now()),
+            began: watch::Sender::new((!faults_wait).then(Instant::now)),
         });
         let (close, closed) = oneshot::channel::<()>();
         let attending = connection::attend(port, Arc::clone(&state), acceptor);
@@ -157,7 +159,7 @@ impl Receiver {
 
     /// Begins the timeline of the faults anew.
     pub fn begin(&self) {
-        self.state.began.send_replace(Instant::now());
+        self.state.began.send_replace(Some(Instant::now()));
     }
 
     /// What was received so far.
@@ -174,7 +176,7 @@ impl State {
 
     /// Time on the faults' timeline.
     fn elapsed(&self) -> Duration {
-        self.began.borrow().elapsed()
+        self.began.borrow().map_or(Duration::ZERO, |began| began.elapsed())
     }
 
     /// How many of the next `n` things of a signal are in the share of the fault at this place.

@@ -26,6 +26,9 @@ pub struct Account {
     pub diagnostics: Vec<String>,
     /// Time that the shutdown took.
     pub shutdown_ms: f64,
+    /// The most memory that the process held; null where that is not known.
+    #[serde(default)]
+    pub rss_peak_bytes: Option<u64>,
 }
 
 /// Where the spans of one service went, as far as it knows.

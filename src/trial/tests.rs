@@ -26,6 +26,10 @@ impl Lanes for Scripted {
         Ok(())
     }
 
+    fn begin(&mut self, arm: &str) {
+        self.asked.push(format!("begin {arm}"));
+    }
+
     async fn play(&mut self, arm: &str, load: Load) -> Result<(Played, Spent), LaneError> {
         let nth = self.plays.entry(arm.into()).or_default();
         *nth += 1;
@@ -82,7 +86,11 @@ async fn a_round_launches_and_warms_every_arm_then_plays_the_plan_then_ends_ever
             expected.push(format!("launch {round} {arm}"));
             expected.push(format!("play {arm} 500ms"));
         }
-        expected.extend(order.iter().map(|arm| format!("play {arm} 1s")));
+        for (index, arm) in order.iter().enumerate() {
+            // The first of its slices.
+            expected.extend((index < 3).then(|| format!("begin {arm}")));
+            expected.push(format!("play {arm} 1s"));
+        }
         expected.extend(order[..3].iter().map(|arm| format!("finish {arm}")));
     }
     assert_eq!(lanes.asked, expected);

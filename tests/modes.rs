@@ -1,0 +1,137 @@
+//! Every mode, end to end: what it sends arrives, whole and in the right trees, and what it should not send does not.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{RPS, alone, document, otelbench, stderr};
+use otelbench::analysis::ArmSummary;
+use otelbench::mode::{self, Handlers, Logs, Metrics, Mode, Sampler, SpanExporter};
+use otelbench::record::LaneRecord;
+use otelbench::service::SPANS;
+
+/// Measures the mode in one short round, and holds what became of its telemetry against what its parts say.
+fn check(name: &str) {
+    let _turn = alone();
+    let mode = mode::named(name).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run.json");
+    // The baseline must be another mode, or there would be nothing to compare.
+    let baseline = if name == "none" { "bare" } else { "none" };
+    let options = "--no-placebo --rounds 1 --slices 2 --slice 400ms --warmup 100ms";
+    let output = otelbench(&format!("run --rps {RPS} --baseline {baseline} --mode {name} {options}"))
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .unwrap();
+    // What was sent is counted right also on a machine that is too busy for a valid measurement.
+    assert!(matches!(output.status.code(), Some(0 | 4)), "{}", stderr(&output));
+    let document = document(&out);
+    let arm = document.arms.iter().find(|arm| arm.name == name).unwrap();
+    let lane = document.lanes.iter().find(|lane| lane.arm == name).unwrap();
+    assert_eq!(lane.orders_uncertain, 0, "{lane:?}");
+    assert!(lane.orders_completed > 0);
+    spans(&mode, arm, lane);
+    metrics(&mode, arm);
+    logs(&mode, lane);
+    assert_eq!(arm.telemetry.diagnostics, Vec::<String>::new());
+}
+
+fn spans(mode: &Mode, arm: &ArmSummary, lane: &LaneRecord) {
+    let Some(traces) = &mode.traces else {
+        assert_eq!(arm.telemetry.spans, None);
+        assert_eq!(lane.received.as_ref().unwrap().spans, 0);
+        return;
+    };
+    let ledger = arm.telemetry.spans.unwrap();
+    let trees = arm.telemetry.trees.as_ref().unwrap();
+    let (orders, whole) = (lane.orders_completed, SPANS.len() as u64);
+    assert_eq!((ledger.unaccounted, ledger.duplicated), (Some(0), Some(0)), "{ledger:?}");
+    assert_eq!((ledger.dropped, ledger.failed, ledger.rejected), (0, 0, 0), "{ledger:?}");
+    match traces.sampler {
+        Sampler::Default => assert_eq!(ledger.ended, orders * whole),
+        Sampler::AlwaysOff => assert_eq!(ledger.ended, 0),
+        // The caller's decisions, and nothing but whole traces. A tenth of the orders of one test is 20 at least.
+        Sampler::ParentRatio { ratio } => {
+            assert_eq!(ledger.ended % whole, 0);
+            let share = ledger.ended as f64 / (orders * whole) as f64;
+            assert!((share - ratio).abs() < 0.08, "{share} of the traces were recorded");
+        }
+    }
+    if traces.exporter == SpanExporter::Null {
+        assert_eq!((ledger.discarded, ledger.received), (ledger.ended, Some(0)));
+        return;
+    }
+    assert_eq!(ledger.received, Some(ledger.ended));
+    if mode.handlers == Handlers::Naive {
+        // Each span is a trace of its own, and only the first continues the caller's.
+        assert_eq!((trees.right, trees.traces), (0, orders * whole));
+        assert_eq!((trees.incomplete, trees.foreign), (orders, orders * (whole - 1)));
+        assert!(trees.example.as_ref().unwrap().contains("trace "));
+    } else {
+        assert_eq!((trees.right, trees.traces * whole), (trees.traces, ledger.ended), "{trees:?}");
+    }
+}
+
+fn metrics(mode: &Mode, arm: &ArmSummary) {
+    let Some(ledger) = arm.telemetry.metrics else {
+        assert_eq!(mode.metrics, Metrics::Nowhere);
+        return;
+    };
+    assert_eq!(ledger.requests_counted, Some(ledger.requests_completed));
+    assert_eq!(ledger.agrees(), Some(true));
+    let by_otlp = matches!(mode.metrics, Metrics::Bridge { .. } | Metrics::Otel { .. });
+    assert_eq!(ledger.points_received.is_some_and(|points| points > 0), by_otlp);
+}
+
+fn logs(mode: &Mode, lane: &LaneRecord) {
+    let received = lane.received.as_ref().unwrap().logs.clone();
+    match (mode.logs, lane.account.logs) {
+        (Logs::Otlp, Some(logs)) => {
+            assert_eq!((logs.emitted, logs.dropped, logs.failed, logs.rejected), (lane.orders_completed, 0, 0, 0));
+            // One record an order, each within its order's trace.
+            assert_eq!((received.records, received.in_known_traces), (logs.emitted, logs.emitted));
+        }
+        (_, logs) => assert_eq!((logs, received.records), (None, 0)),
+    }
+}
+
+/// A test for each mode, and one that none was forgotten.
+macro_rules! modes {
+    ($($test:ident: $name:literal,)*) => {
+        $(#[test]
+        fn $test() {
+            check($name);
+        })*
+
+        #[test]
+        fn none_was_forgotten() {
+            let tested: BTreeSet<String> = [$($name.to_owned()),*].into();
+            assert_eq!(tested, mode::all().into_iter().map(|mode| mode.name).collect());
+        }
+    };
+}
+
+modes! {
+    bare: "bare",
+    none: "none",
+    with_metrics: "metrics",
+    with_metrics_and_tracing: "metrics-tracing",
+    bridge: "bridge",
+    bridge_cached: "bridge-cached",
+    otel_metrics: "otel-metrics",
+    spans_off: "spans-off",
+    spans_null: "spans-null",
+    traces: "traces",
+    full: "full",
+    full_cached: "full-cached",
+    full_http: "full-http",
+    full_gzip: "full-gzip",
+    full_mtls: "full-mtls",
+    full_sampled: "full-sampled",
+    full_logs: "full-logs",
+    naive: "naive",
+    tuned: "tuned",
+}
