@@ -7,10 +7,9 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{RPS, alone, document, otelbench, stderr};
-use otelbench::analysis::ArmSummary;
 use otelbench::mode::{self, Handlers, Logs, Metrics, Mode, Sampler, SpanExporter};
 use otelbench::record::LaneRecord;
-use otelbench::service::SPANS;
+use otelbench::service::{ORDERS_TOTAL, SPANS};
 
 /// Measures the mode in one short round, and holds what became of its telemetry against what its parts say.
 fn check(name: &str) {
@@ -29,26 +28,26 @@ fn check(name: &str) {
     // What was sent is counted right also on a machine that is too busy for a valid measurement.
     assert!(matches!(output.status.code(), Some(0 | 4)), "{}", stderr(&output));
     let document = document(&out);
-    let arm = document.arms.iter().find(|arm| arm.name == name).unwrap();
     let lane = document.lanes.iter().find(|lane| lane.arm == name).unwrap();
     assert_eq!(lane.orders_uncertain, 0, "{lane:?}");
     assert!(lane.orders_completed > 0);
-    spans(&mode, arm, lane);
-    metrics(&mode, arm);
+    spans(&mode, lane);
+    metrics(&mode, lane);
     logs(&mode, lane);
-    assert_eq!(arm.telemetry.diagnostics, Vec::<String>::new());
+    assert_eq!(lane.account.diagnostics, Vec::<String>::new());
 }
 
-fn spans(mode: &Mode, arm: &ArmSummary, lane: &LaneRecord) {
+fn spans(mode: &Mode, lane: &LaneRecord) {
+    let received = lane.received.as_ref().unwrap();
     let Some(traces) = &mode.traces else {
-        assert_eq!(arm.telemetry.spans, None);
-        assert_eq!(lane.received.as_ref().unwrap().spans, 0);
+        assert_eq!((lane.account.spans, received.spans), (None, 0));
         return;
     };
-    let ledger = arm.telemetry.spans.unwrap();
-    let trees = arm.telemetry.trees.as_ref().unwrap();
+    let ledger = lane.account.spans.unwrap();
+    let trees = &received.trees;
     let (orders, whole) = (lane.orders_completed, SPANS.len() as u64);
-    assert_eq!((ledger.unaccounted, ledger.duplicated), (Some(0), Some(0)), "{ledger:?}");
+    assert_eq!(ledger.ended, received.spans + ledger.discarded, "{ledger:?}");
+    assert_eq!(received.duplicated, 0);
     assert_eq!((ledger.dropped, ledger.failed, ledger.rejected), (0, 0, 0), "{ledger:?}");
     match traces.sampler {
         Sampler::Default => assert_eq!(ledger.ended, orders * whole),
@@ -61,10 +60,10 @@ fn spans(mode: &Mode, arm: &ArmSummary, lane: &LaneRecord) {
         }
     }
     if traces.exporter == SpanExporter::Null {
-        assert_eq!((ledger.discarded, ledger.received), (ledger.ended, Some(0)));
+        assert_eq!(ledger.discarded, ledger.ended);
         return;
     }
-    assert_eq!(ledger.received, Some(ledger.ended));
+    assert_eq!(ledger.discarded, 0);
     if mode.handlers == Handlers::Naive {
         // Each span is a trace of its own, and only the first continues the caller's.
         assert_eq!((trees.right, trees.traces), (0, orders * whole));
@@ -75,15 +74,19 @@ fn spans(mode: &Mode, arm: &ArmSummary, lane: &LaneRecord) {
     }
 }
 
-fn metrics(mode: &Mode, arm: &ArmSummary) {
-    let Some(ledger) = arm.telemetry.metrics else {
-        assert_eq!(mode.metrics, Metrics::Nowhere);
-        return;
-    };
-    assert_eq!(ledger.requests_counted, Some(ledger.requests_completed));
-    assert_eq!(ledger.agrees(), Some(true));
-    let by_otlp = matches!(mode.metrics, Metrics::Bridge { .. } | Metrics::Otel { .. });
-    assert_eq!(ledger.points_received.is_some_and(|points| points > 0), by_otlp);
+fn metrics(mode: &Mode, lane: &LaneRecord) {
+    let received = &lane.received.as_ref().unwrap().metrics;
+    let counted = received.counters.get(ORDERS_TOTAL).map(|total| total.round() as u64);
+    match mode.metrics {
+        Metrics::Nowhere => assert_eq!((counted, lane.account.scraped_orders), (None, None)),
+        Metrics::Prometheus { .. } => {
+            assert_eq!((counted, lane.account.scraped_orders), (None, Some(lane.orders_completed)));
+        }
+        Metrics::Bridge { .. } | Metrics::Otel { .. } => {
+            assert_eq!(counted, Some(lane.orders_completed));
+            assert_eq!(received.histogram_counts["order.latency_ms"], lane.orders_completed);
+        }
+    }
 }
 
 fn logs(mode: &Mode, lane: &LaneRecord) {

@@ -5,7 +5,8 @@
 mod common;
 
 use common::{RPS, alone, document, otelbench, stderr};
-use otelbench::analysis::{SpanLedger, TelemetrySummary};
+use otelbench::record::LaneRecord;
+use otelbench::service::ORDERS_TOTAL;
 
 /// A service that gives up on a collector soon, so that the tests do too.
 const HASTY: &str = "
@@ -20,9 +21,22 @@ like = \"tuned\"
 export.timeout = \"200ms\"
 ";
 
+/// Where the telemetry of the lane went whose collector failed.
+struct Fate {
+    /// Spans that ended, were received, and were in exports that failed or were refused.
+    ended: u64,
+    received: u64,
+    failed: u64,
+    rejected: u64,
+    /// Orders that the service answered, and that its counter said at the sink.
+    orders: u64,
+    counted: Option<u64>,
+    lane: LaneRecord,
+}
+
 /// Measures `mode` while its collector fails so. Of its requests 99.9 % and more are answered right, whatever becomes of the
-/// telemetry, and the ledger closes; returned are what became of it and the spans that ended.
-fn outage(mode: &str, fault: &str) -> (TelemetrySummary, SpanLedger) {
+/// telemetry, and the ledger closes.
+fn outage(mode: &str, fault: &str) -> Fate {
     let _turn = alone();
     let folder = tempfile::tempdir().unwrap();
     let (scenario, out) = (folder.path().join("outage.toml"), folder.path().join("run.json"));
@@ -43,96 +57,99 @@ fn outage(mode: &str, fault: &str) -> (TelemetrySummary, SpanLedger) {
         let load = &slice.played.load;
         assert!(load.adds_up() && load.completed as f64 >= load.scheduled as f64 * 0.999, "{load:?}");
     }
-    let healthy = &document.arms.iter().find(|arm| arm.name == mode).unwrap().telemetry;
-    let whole = healthy.spans.unwrap();
-    assert_eq!(whole.received, Some(whole.ended), "beside the arm that fails there is one that does not");
-    let telemetry = document.arms.iter().find(|arm| arm.name == name).unwrap().telemetry.clone();
-    let ledger = telemetry.spans.unwrap();
-    let lane = document.lanes.iter().find(|lane| lane.arm == name).unwrap();
-    assert_eq!(ledger.ended, lane.orders_completed * 3);
-    assert_eq!((ledger.unaccounted, ledger.dropped), (Some(0), 0), "{ledger:?}");
-    (telemetry, ledger)
+    let fate = |arm: &str| {
+        let lane = document.lanes.iter().find(|lane| lane.arm == arm).unwrap().clone();
+        let (spans, there) = (lane.account.spans.unwrap(), lane.received.as_ref().unwrap());
+        assert_eq!((spans.ended, lane.orders_uncertain), (lane.orders_completed * 3, 0), "{lane:?}");
+        assert_eq!((spans.dropped, there.duplicated), (0, 0), "{lane:?}");
+        assert_eq!(spans.ended, there.spans + spans.failed + spans.rejected, "{lane:?}");
+        Fate {
+            ended: spans.ended,
+            received: there.spans,
+            failed: spans.failed,
+            rejected: spans.rejected,
+            orders: lane.orders_completed,
+            counted: there.metrics.counters.get(ORDERS_TOTAL).map(|total| total.round() as u64),
+            lane,
+        }
+    };
+    let healthy = fate(mode);
+    assert_eq!(healthy.received, healthy.ended, "beside the arm that fails there is one that does not");
+    fate(&name)
 }
 
 #[test]
 fn a_collector_that_is_down_from_the_start_costs_every_span_and_every_point() {
     for mode in ["hasty", "hasty-http", "hasty-slim"] {
-        let (telemetry, ledger) = outage(mode, "down");
-        assert_eq!((ledger.received, ledger.failed), (Some(0), ledger.ended), "{mode}");
-        assert_eq!(telemetry.metrics.unwrap().points_received, Some(0));
+        let fate = outage(mode, "down");
+        assert_eq!((fate.received, fate.failed, fate.counted), (0, fate.ended, None), "{mode}");
     }
 }
 
 #[test]
 fn a_collector_that_comes_back_in_time_costs_nothing() {
-    // Three more tries after 100, 200 and 400 ms, or a little later.
-    let (telemetry, ledger) = outage("full", "down@0s..300ms");
-    assert_eq!((ledger.received, ledger.failed), (Some(ledger.ended), 0), "{telemetry:?}");
-    assert_eq!(telemetry.metrics.unwrap().agrees(), Some(true));
+    // The first slice is exported at 500 ms, and tried again after 100, 200 and 400 ms, or a little later.
+    let fate = outage("full", "down@300ms..800ms");
+    assert_eq!((fate.received, fate.failed, fate.counted), (fate.ended, 0, Some(fate.orders)), "{:?}", fate.lane);
 }
 
 #[test]
 fn a_collector_that_dies_costs_what_came_after() {
-    let (_, ledger) = outage("hasty", "down@700ms");
-    let received = ledger.received.unwrap();
+    let fate = outage("hasty", "down@700ms");
     // The warm-up was sent before, what the last slice left after.
-    assert!(received > 0 && ledger.failed > 0 && received + ledger.failed == ledger.ended, "{ledger:?}");
+    assert!(fate.received > 0 && fate.failed > 0, "{:?}", fate.lane);
 }
 
 #[test]
 fn a_slow_collector_costs_time_and_no_span() {
-    for fault in ["slow:50ms", "slow:500ms"] {
-        let (telemetry, ledger) = outage("full", fault);
-        assert_eq!(ledger.received, Some(ledger.ended));
-        let slowest = telemetry.exports.unwrap().p99_ms.unwrap();
-        assert!(slowest >= if fault == "slow:50ms" { 50.0 } else { 500.0 }, "{slowest}");
-        assert_eq!(telemetry.metrics.unwrap().agrees(), Some(true));
+    for (fault, ms) in [("slow:50ms", 50.0), ("slow:500ms", 500.0)] {
+        let fate = outage("full", fault);
+        assert_eq!((fate.received, fate.counted), (fate.ended, Some(fate.orders)), "{fault}");
+        let slowest = fate.lane.account.span_exports.unwrap().p99_ms.unwrap();
+        assert!(slowest >= ms, "{slowest}");
     }
 }
 
 #[test]
 fn a_collector_that_hangs_costs_every_span_and_the_shutdown_ends_all_the_same() {
     for mode in ["hasty", "hasty-http", "hasty-slim"] {
-        let (telemetry, ledger) = outage(mode, "hang");
-        assert_eq!((ledger.received, ledger.failed), (Some(0), ledger.ended), "{mode}");
-        assert!(telemetry.shutdown_ms.is_some_and(|ms| ms > 0.0));
+        let fate = outage(mode, "hang");
+        assert_eq!((fate.received, fate.failed, fate.counted), (0, fate.ended, None), "{mode}");
     }
 }
 
 #[test]
 fn a_collector_that_refuses_costs_every_span() {
     for fault in ["reject:unavailable", "reject:exhausted", "reject:exhausted,retry=50ms"] {
-        let (_, ledger) = outage("hasty", fault);
-        assert_eq!((ledger.received, ledger.failed), (Some(0), ledger.ended), "{fault}");
+        let fate = outage("hasty", fault);
+        assert_eq!((fate.received, fate.failed, fate.counted), (0, fate.ended, None), "{fault}");
     }
 }
 
 #[test]
 fn what_a_collector_says_it_refused_is_what_it_did_not_take() {
     for mode in ["full", "full-http", "tuned"] {
-        let (_, ledger) = outage(mode, "traces/partial:10%");
+        let fate = outage(mode, "traces/partial:10%");
         // The share is kept over the whole of the requests, and rounded down.
-        assert_eq!((ledger.rejected, ledger.failed), (ledger.ended / 10, 0), "{mode}");
-        assert_eq!(ledger.received, Some(ledger.ended - ledger.rejected));
+        assert_eq!((fate.rejected, fate.failed), (fate.ended / 10, 0), "{mode}");
+        assert_eq!(fate.counted, Some(fate.orders));
     }
 }
 
 #[test]
 fn a_collector_that_cuts_connections_costs_what_was_not_sent_again() {
     for mode in ["hasty", "hasty-slim"] {
-        let (_, ledger) = outage(mode, "traces/reset:50%");
-        assert_eq!(ledger.received.unwrap() + ledger.failed, ledger.ended, "{mode}: {ledger:?}");
-        let (_, ledger) = outage(mode, "traces/reset");
-        assert_eq!((ledger.received, ledger.failed), (Some(0), ledger.ended), "{mode}");
+        let fate = outage(mode, "traces/reset:50%");
+        assert_eq!((fate.received + fate.failed, fate.counted), (fate.ended, Some(fate.orders)), "{mode}");
+        let fate = outage(mode, "traces/reset");
+        assert_eq!((fate.received, fate.failed, fate.counted), (0, fate.ended, Some(fate.orders)), "{mode}");
     }
 }
 
 #[test]
 fn metrics_too_large_for_the_collector_never_arrive_and_spans_do() {
-    let (telemetry, ledger) = outage("full", "metrics/limit:64B");
-    assert_eq!(ledger.received, Some(ledger.ended));
-    let exports = telemetry.metric_exports.unwrap();
+    let fate = outage("full", "metrics/limit:64B");
+    assert_eq!((fate.received, fate.counted), (fate.ended, None));
+    let exports = fate.lane.account.metric_exports.unwrap();
     assert!(exports.count > 0 && exports.failed == exports.count, "{exports:?}");
-    let metrics = telemetry.metrics.unwrap();
-    assert_eq!((metrics.points_received, metrics.requests_counted), (Some(0), None));
 }
