@@ -17,6 +17,7 @@ use crate::commands::load::{Assignment, Pace};
 use crate::generator::Pacing;
 use crate::mode::{self, Mode};
 use crate::placement::{IdleCores, Pinning};
+use crate::probe::{self, Probe};
 use crate::scenario::{
     Endpoint, Faults, Format, Isolation, ModeName, ModeNames, OneOrMany, Settings, Transport, parse_positive_duration,
 };
@@ -42,6 +43,7 @@ Examples:
   otelbench capacity --slo p99=10ms --mode full  the highest rate with the full stack, and without
   otelbench report results/run.json --format markdown
   otelbench serve --mode full --endpoint http://localhost:4317
+  otelbench probe                                the pitfalls of the telemetry crates, shown at work
 
 Exit codes: 0 done, 1 a gate failed, 2 usage or input, 3 inconclusive, 4 the measurement is invalid,
 130 and 143 interrupted (what was measured is saved).";
@@ -63,6 +65,8 @@ pub enum Command {
     Sink(SinkArgs),
     /// List the telemetry modes and what each consists of
     Modes(ModesArgs),
+    /// Show the pitfalls of the telemetry crates at work, and what to do about each
+    Probe(ProbeArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -71,6 +75,24 @@ pub enum Command {
     /// Run one arm for the parent process, commanded on stdin
     #[command(name = crate::lane::protocol::SUBCOMMAND, hide = true)]
     Lane,
+    /// Carry out one attempt of a probe for the parent process
+    #[command(name = probe::SUBCOMMAND, hide = true)]
+    ProbeAttempt {
+        /// The probe
+        #[arg(value_parser = probe::named)]
+        probe: Probe,
+        /// Which attempt
+        #[arg(value_parser = named::<probe::Which>(&["defect", "fix"]))]
+        which: probe::Which,
+    },
+    /// Try one environment variable for the parent process
+    #[command(name = probe::ENVIRONMENT_SUBCOMMAND, hide = true)]
+    ProbeEnvironment {
+        /// The variable
+        variable: String,
+        /// A collector
+        endpoint: String,
+    },
 }
 
 /// What `run` and `capacity` share.
@@ -481,6 +503,39 @@ pub struct ModesArgs {
     /// What to print
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = named::<Format>(&["table", "json"]))]
     pub format: Format,
+}
+
+/// `otelbench probe`.
+#[derive(Debug, Args)]
+#[command(after_help = probe_help())]
+pub struct ProbeArgs {
+    /// The probes to run [default: all]
+    #[arg(value_name = "NAME", value_parser = probe::named)]
+    names: Vec<Probe>,
+    /// What to print
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = formats())]
+    pub format: Format,
+    /// No progress on stderr
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+impl ProbeArgs {
+    /// The probes that are asked for, each once, in the order of the list.
+    pub fn probes(&self) -> Vec<Probe> {
+        let asked = |probe: &Probe| self.names.is_empty() || self.names.iter().any(|named| named.name == probe.name);
+        probe::all().into_iter().filter(asked).collect()
+    }
+}
+
+fn probe_help() -> String {
+    let probes = probe::all();
+    let width = probes.iter().map(|probe| probe.name.len()).max().unwrap_or(0);
+    let lines: Vec<String> = probes.iter().map(|probe| format!("  {:width$}  {}", probe.name, probe.title)).collect();
+    format!(
+        "Probes:\n{}\n\nExamples:\n  otelbench probe\n  otelbench probe gauge-increment telemetry-loop --format json",
+        lines.join("\n")
+    )
 }
 
 /// Writes the completion script for `shell`.

@@ -23,6 +23,7 @@
 //! | [`telemetry`] | the only interpreter of a mode: recorder, subscriber, exporters |
 //! | [`slim`] | a tracing layer that writes OTLP itself, and a recorder that keeps handles: the cheap way, for anyone's use |
 //! | [`sink`] | the OTLP receiver that proves what arrived |
+//! | [`probe`] | pitfalls of the telemetry crates, each shown in a process of its own |
 //! | [`meter`] | CPU by thread role, allocations, memory |
 //! | [`record`], [`result`] | what is stored |
 //! | [`stats`], [`analysis`] | what it says; pure |
@@ -49,6 +50,7 @@ pub mod metric;
 pub mod mode;
 pub mod placement;
 pub mod plan;
+pub mod probe;
 pub mod progress;
 pub mod record;
 pub mod report;

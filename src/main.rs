@@ -39,10 +39,13 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         }
         Command::Sink(args) => commands::sink::run(args.addr, args.fault, args.format),
         Command::Modes(args) => commands::modes::run(args.format),
+        Command::Probe(args) => commands::probe::run(&args.probes(), args.format, args.quiet),
         Command::Completions { shell } => {
             cli::completions(shell, &mut std::io::stdout());
             Ok(())
         }
         Command::Lane => commands::lane::run(),
+        Command::ProbeAttempt { probe, which } => commands::probe::attempt(&probe, which),
+        Command::ProbeEnvironment { variable, endpoint } => commands::probe::environment(&variable, &endpoint),
     }
 }

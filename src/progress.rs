@@ -90,6 +90,35 @@ impl Progress {
     }
 }
 
+/// Tells a person at the terminal which of several steps runs now.
+#[derive(Debug)]
+pub struct Steps(ProgressBar);
+
+impl Steps {
+    /// Progress through so many steps.
+    pub fn new(steps: usize, quiet: bool) -> Self {
+        let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(steps as u64) };
+        bar.set_style(style("{spinner} {msg:32} {bar:28} {pos} of {len}  {elapsed}"));
+        bar.enable_steady_tick(TICK);
+        Self(bar)
+    }
+
+    /// Says what runs now.
+    pub fn begin(&self, what: &str) {
+        self.0.set_message(what.to_owned());
+    }
+
+    /// One step is over.
+    pub fn done(&self) {
+        self.0.inc(1);
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
 fn whole_micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -4,6 +4,7 @@ pub mod capacity;
 pub mod lane;
 pub mod load;
 pub mod modes;
+pub mod probe;
 pub mod report;
 pub mod run;
 pub mod serve;

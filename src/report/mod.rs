@@ -5,10 +5,12 @@
 mod capacity;
 mod ledger;
 mod markdown;
+mod probes;
 mod table;
 mod view;
 
 pub use self::markdown::markdown;
+pub use self::probes::{probes_markdown, probes_table};
 pub use self::table::table;
 pub use self::view::View;
 

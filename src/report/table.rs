@@ -6,7 +6,7 @@ use console::{measure_text_width, style};
 use super::view::{Grid, View};
 
 /// Widest line of the report, in columns.
-const WIDTH: usize = 100;
+pub(super) const WIDTH: usize = 100;
 
 /// Lays the view out for a terminal of 100 columns; `colour` adds weight and colour, and no meaning.
 pub fn table(view: &View, colour: bool) -> String {

@@ -119,7 +119,8 @@ pub fn until(mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn children_of(parent: i32) -> Vec<i32> {
+/// Process ids of the children that a process has now.
+pub fn children_of(parent: i32) -> Vec<i32> {
     let stats = all_processes().unwrap().filter_map(|process| process.ok()?.stat().ok());
     stats.filter(|stat| stat.ppid == parent).map(|stat| stat.pid).collect()
 }
