@@ -38,7 +38,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             commands::serve::run(&args.mode, args.addr, endpoint, args.payment_delay)
         }
         Command::Sink(args) => commands::sink::run(args.addr, args.fault, args.format),
-        Command::Modes(args) => commands::modes::run(args.format),
+        Command::Modes(args) => commands::modes::run(args.mode.as_ref(), args.format),
         Command::Probe(args) => commands::probe::run(&args.probes(), args.format, args.quiet),
         Command::Completions { shell } => {
             cli::completions(shell, &mut std::io::stdout());

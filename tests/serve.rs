@@ -11,6 +11,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use common::{otelbench, ran, stdout};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use otelbench::mode::{self, Mode};
 use otelbench::sink::Received;
 
 /// A server that was started, and where it says that it listens.
@@ -118,8 +119,20 @@ fn metrics_are_scraped_in_the_mode_that_is_scraped() {
 fn the_modes_are_listed_for_people_and_for_programs() {
     let modes: serde_json::Value = serde_json::from_str(&stdout(&ran("modes --format json"))).unwrap();
     let names: Vec<&str> = modes.as_array().unwrap().iter().map(|mode| mode["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["bare", "none", "metrics", "full"]);
+    let known: Vec<String> = mode::all().into_iter().map(|mode| mode.name).collect();
+    assert_eq!(names, known);
     assert!(modes[3]["summary"].as_str().is_some_and(|summary| !summary.is_empty()));
     let table = stdout(&ran("modes"));
     assert!(names.iter().all(|name| table.contains(name)), "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
+}
+
+#[test]
+fn what_is_shown_of_a_mode_makes_another() {
+    let shown: toml::Table = toml::from_str(&stdout(&ran("modes full-logs"))).unwrap();
+    let mut mine = shown;
+    mine.insert("like".into(), "bare".into());
+    let (mine, known) = (mode::define("mine", &mine).unwrap(), mode::named("full-logs").unwrap());
+    let Mode { name, summary, .. } = mine.clone();
+    assert_eq!(mine, Mode { name, summary, ..known });
 }
