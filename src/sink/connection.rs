@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::State;
 use super::exchange::exchange;
+use crate::units::in_one_word;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -28,12 +29,23 @@ const BACKLOG: u32 = 1024;
 /// Connections at a time; further ones are closed at once.
 const MOST_CONNECTIONS: usize = 1024;
 
-/// A connection's first byte, and the TLS handshake, may take so long each.
-const GREETING: Duration = Duration::from_secs(10);
+/// How long the sink waits for those who are slow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// For a connection's first byte, and for the TLS handshake.
+    pub(super) greeting: Duration,
+    /// For a payload, from the end of its headers.
+    pub(super) payload: Duration,
+    /// For the next request of a connection, its headers included: twice the interval at which metrics are exported by
+    /// default.
+    pub(super) silence: Duration,
+}
 
-/// A connection that has begun no request for so long is closed: twice the interval at which metrics are exported by default.
-/// That is also what the headers of a request may take.
-const SILENCE: Duration = Duration::from_mins(2);
+impl Default for Patience {
+    fn default() -> Self {
+        Self { greeting: Duration::from_secs(10), payload: Duration::from_secs(30), silence: Duration::from_mins(2) }
+    }
+}
 
 /// What one HTTP/2 connection may have at a time: requests, bytes of headers of each, and bytes on their way.
 const STREAMS: u32 = 32;
@@ -140,7 +152,6 @@ pub(super) struct Conn {
     pub(super) requests: AtomicU64,
     cut: Notify,
     is_reset: AtomicBool,
-    is_over: AtomicBool,
 }
 
 impl Conn {
@@ -149,63 +160,45 @@ impl Conn {
         self.is_reset.store(true, Relaxed);
         self.cut.notify_one();
     }
-
-    /// Whether the connection has ended, so that no answer can be sent. Requests of HTTP/2 are tasks of their own and may
-    /// live on for a moment.
-    pub(super) fn is_over(&self) -> bool {
-        self.is_over.load(Relaxed)
-    }
-}
-
-/// Notes that a connection is over, however it ends.
-struct Over(Arc<Conn>);
-
-impl Drop for Over {
-    fn drop(&mut self) {
-        self.0.is_over.store(true, Relaxed);
-    }
 }
 
 /// Serves one connection; an error is why it was refused.
 async fn connection(stream: TcpStream, state: Arc<State>, tls: Option<TlsAcceptor>) -> Result<(), String> {
-    let conn = Arc::new(Conn {
-        state,
-        requests: AtomicU64::new(0),
-        cut: Notify::new(),
-        is_reset: AtomicBool::new(false),
-        is_over: AtomicBool::new(false),
-    });
-    let over = Over(Arc::clone(&conn));
+    let conn =
+        Arc::new(Conn { state, requests: AtomicU64::new(0), cut: Notify::new(), is_reset: AtomicBool::new(false) });
     // Answers are small and complete.
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    let greeting = conn.state.patience.greeting;
     let mut first = [0];
-    let speaks_tls = match timeout(GREETING, stream.peek(&mut first)).await {
-        Err(_) => return Err(format!("nothing was said for {} s", GREETING.as_secs())),
+    let speaks_tls = match timeout(greeting, stream.peek(&mut first)).await {
+        Err(_) => return Err(format!("nothing was said for {}", in_one_word(greeting))),
         // Gone again.
         Ok(Ok(0) | Err(_)) => return Ok(()),
         Ok(Ok(_)) => first[0] == TLS_HANDSHAKE,
     };
     let stream = Counted { stream, conn: Arc::clone(&conn) };
-    let served = match tls {
+    match tls {
         None => {
             let served = serve(stream, &conn).await;
             served.map_err(|why| if speaks_tls { "a TLS handshake was sent to a plaintext port".into() } else { why })
         }
-        Some(acceptor) => match timeout(GREETING, acceptor.accept(stream)).await {
-            Err(_) => Err(format!("the TLS handshake took more than {} s", GREETING.as_secs())),
+        Some(acceptor) => match timeout(greeting, acceptor.accept(stream)).await {
+            Err(_) => Err(format!("the TLS handshake took more than {}", in_one_word(greeting))),
             Ok(Err(_)) if !speaks_tls => Err("plaintext was sent to a TLS port".into()),
             Ok(Err(error)) => Err(format!("TLS handshake: {error}")),
             Ok(Ok(stream)) => serve(stream, &conn).await,
         },
-    };
-    drop(over);
-    served
+    }
 }
 
 /// Serves HTTP/1 or HTTP/2, whichever it is.
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, conn: &Arc<Conn>) -> Result<(), String> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(SILENCE).max_buf_size(HEADERS as usize * 2);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(conn.state.patience.silence)
+        .max_buf_size(HEADERS as usize * 2);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -222,7 +215,10 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, con
             _ => Ok(()),
         },
         () = conn.cut.notified() => Ok(()),
-        () = silence(conn) => Ok(()),
+        () = silence(conn) => match conn.requests.load(Relaxed) {
+            0 => Err(format!("no request came for {}", in_one_word(conn.state.patience.silence))),
+            _ => Ok(()),
+        },
     }
 }
 
@@ -230,7 +226,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, con
 async fn silence(conn: &Conn) {
     loop {
         let before = conn.requests.load(Relaxed);
-        sleep(SILENCE).await;
+        sleep(conn.state.patience.silence).await;
         if conn.requests.load(Relaxed) == before {
             return;
         }

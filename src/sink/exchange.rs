@@ -5,7 +5,6 @@ use std::future::pending;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use flate2::bufread::MultiGzDecoder;
@@ -21,14 +20,12 @@ use super::connection::Conn;
 use super::fault::{Outcome, Rejection};
 use super::otlp::Signal;
 use super::{IN_HAND, State};
+use crate::units::in_one_word;
 
 /// A message may have this many bytes over gRPC, compressed and decompressed, and over HTTP: the defaults of the OpenTelemetry
 /// Collector's receiver.
 const GRPC_LIMIT: usize = 4 << 20;
 const HTTP_LIMIT: usize = 20 << 20;
-
-/// A payload must be there this long after its headers.
-const PAYLOAD_TIME: Duration = Duration::from_secs(30);
 
 /// Of a payload that is too large so much more is read and dropped, that the client may come to read why it is refused.
 const DRAINED: usize = 64 << 20;
@@ -74,22 +71,23 @@ async fn take(request: Request<Incoming>, protocol: Protocol, conn: &Conn) -> Re
         && state.in_share(share, place, signal, 1) > 0
     {
         // What comes of the rest does not matter.
-        drop(timeout(PAYLOAD_TIME, body.frame()).await);
+        drop(timeout(state.patience.payload, body.frame()).await);
         conn.reset();
         return pending().await;
     }
     let most = if protocol == Protocol::Grpc { GRPC_LIMIT } else { HTTP_LIMIT };
     let most = active.limit.map_or(most, |limit| limit.min(most));
     let mut in_hand = InHand { state, permits: None };
-    let read = timeout(PAYLOAD_TIME, read(&mut body, most, protocol, &mut in_hand)).await;
+    let patience = state.patience.payload;
+    let read = timeout(patience, read(&mut body, most, protocol, &mut in_hand)).await;
     let payload = match read {
         Ok(read) => read.and_then(|payload| unwrapped(payload, protocol, gzip, most)),
-        Err(_) => {
-            Err(Refusal::new(Cause::TimedOut, format!("the payload took more than {} s", PAYLOAD_TIME.as_secs())))
-        }
+        Err(_) => Err(Refusal::new(Cause::TimedOut, format!("the payload took more than {}", in_one_word(patience)))),
     };
     let payload = payload.map_err(own_fault)?;
-    in_hand.add(payload.len())?;
+    if gzip {
+        in_hand.add(payload.len())?;
+    }
     state.lock().search(&payload);
     if active.outcome == Outcome::Hang {
         drop((payload, in_hand));
@@ -98,11 +96,8 @@ async fn take(request: Request<Incoming>, protocol: Protocol, conn: &Conn) -> Re
     if !active.slow.is_zero() {
         sleep(active.slow).await;
     }
-    if conn.is_over() {
-        // Nobody would read the answer, so nothing is acknowledged.
-        return pending().await;
-    }
-    // From here to the answer nothing waits: what is counted is answered, as far as it lies with the sink.
+    // From here to the answer nothing waits: what is counted is answered, as far as it lies with the sink. Where the client
+    // has gone, or the connection, hyper has dropped this before.
     match active.outcome {
         Outcome::Reject(Rejection::Unavailable) => {
             Err(Refusal::new(Cause::Unavailable, "unavailable, as a fault asks"))

@@ -35,7 +35,7 @@ pub use self::tally::{Received, ReceivedLogs, ReceivedMetrics, Tally, UNNAMED, i
 pub use self::tls::Tls;
 pub use self::trees::{Caller, ShapeSpan, TreeReport, TreeShape};
 
-use self::connection::Port;
+use self::connection::{Patience, Port};
 
 /// Name of the sink's threads.
 pub const THREAD: &str = "sink";
@@ -96,6 +96,7 @@ struct State {
     tally: Mutex<Tally>,
     wire_bytes: AtomicU64,
     in_hand: Semaphore,
+    patience: Patience,
     timeline: Timeline,
     /// When the timeline began, if it has.
     began: watch::Sender<Option<Instant>>,
@@ -119,6 +120,10 @@ impl Sink {
     /// # Errors
     /// When the address cannot be bound, the certificates or the key are not usable, or the faults contradict each other.
     pub fn listen(&self, reception: Reception) -> io::Result<Receiver> {
+        self.listen_for(reception, Patience::default())
+    }
+
+    fn listen_for(&self, reception: Reception, patience: Patience) -> io::Result<Receiver> {
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
         let Reception { addr, shape, tls, faults, faults_wait, forbidden } = reception;
         let timeline = Timeline::new(faults).map_err(invalid)?;
@@ -135,6 +140,7 @@ impl Sink {
             tally: Mutex::new(Tally::new(shape, &forbidden)),
             wire_bytes: AtomicU64::new(0),
             in_hand: Semaphore::new(IN_HAND),
+            patience,
             shared: (0..timeline.len()).map(|_| Default::default()).collect(),
             timeline,
             began: watch::Sender::new((!faults_wait).then(Instant::now)),
@@ -182,5 +188,66 @@ impl State {
     /// How many of the next `n` things of a signal are in the share of the fault at this place.
     fn in_share(&self, share: Percent, place: usize, signal: Signal, n: u64) -> u64 {
         share.of(self.shared[place][signal as usize].fetch_add(n, Relaxed), n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+
+    /// What becomes of a client that says so much and then nothing.
+    fn answer(patience: Patience, said: &str) -> (String, Received) {
+        let sink = Sink::start().unwrap();
+        let reception = Reception::at(SocketAddr::from(([127, 0, 0, 1], 0)), TreeShape::default());
+        let receiver = sink.listen_for(reception, patience).unwrap();
+        let mut stream = TcpStream::connect(receiver.addr).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.write_all(said.as_bytes()).unwrap();
+        let mut answer = [0; 4096];
+        let n = stream.read(&mut answer).expect("the sink has the last word");
+        // An end is seen before it is counted.
+        while n == 0 && receiver.received().refused_connections == 0 {
+            std::thread::yield_now();
+        }
+        (String::from_utf8_lossy(&answer[..n]).into_owned(), receiver.received())
+    }
+
+    #[test]
+    fn whoever_is_slow_is_waited_for_so_long_and_no_longer() {
+        let soon = Duration::from_millis(50);
+        let (said, received) = answer(Patience { greeting: soon, ..Patience::default() }, "");
+        let why = received.last_refused_connection.unwrap();
+        assert_eq!((said.as_str(), why.as_str()), ("", "nothing was said for 50ms"));
+        let (said, received) = answer(Patience { silence: soon, ..Patience::default() }, "POST /v1/traces HT");
+        assert_eq!((said.as_str(), received.refused_connections), ("", 1), "headers that never end");
+        let head =
+            "POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 9\r\n\r\n";
+        let (said, received) = answer(Patience { payload: soon, ..Patience::default() }, head);
+        assert!(said.starts_with("HTTP/1.1 408"), "{said}");
+        assert_eq!((received.requests_refused, received.exports), (1, 0));
+    }
+
+    #[test]
+    fn requests_hold_no_more_bytes_together_than_there_are_to_hold() {
+        let sink = Sink::start().unwrap();
+        let reception = Reception::at(SocketAddr::from(([127, 0, 0, 1], 0)), TreeShape::default());
+        let receiver = sink.listen(reception).unwrap();
+        let request = "POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 2\r\n\r\n\x0a\x00";
+        let ask = || {
+            let mut stream = TcpStream::connect(receiver.addr).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).unwrap();
+            String::from_utf8_lossy(&answer).into_owned()
+        };
+        assert_eq!(ask(), "HTTP/1.1 200");
+        let others = receiver.state.in_hand.try_acquire_many(IN_HAND as u32 - 1).unwrap();
+        assert_eq!(ask(), "HTTP/1.1 503");
+        drop(others);
+        assert_eq!(ask(), "HTTP/1.1 200");
+        assert_eq!(receiver.state.in_hand.available_permits(), IN_HAND);
     }
 }

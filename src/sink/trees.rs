@@ -490,6 +490,17 @@ mod tests {
     }
 
     #[test]
+    fn a_tree_that_is_whole_and_right_is_not_held_open() {
+        let mut trees = Trees::new(shape());
+        let [pay, order, stock] = good();
+        for (span, open) in [(pay, 1), (stock, 2), (order, 0)] {
+            trees.add(&span, None);
+            assert_eq!(trees.open_spans, open);
+        }
+        assert_eq!((trees.traces.len(), trees.report().right), (1, 1));
+    }
+
+    #[test]
     fn a_long_stream_holds_no_more_than_its_bounds_and_forgets_no_count() {
         let bounds = Bounds { open_spans: 100, closed: 50 };
         let mut trees = Trees::bounded(TreeShape { caller: Some(Arc::new(Anyone)), ..shape() }, bounds);
