@@ -140,6 +140,12 @@ pub struct TelemetrySummary {
     /// The longest that a lane took to take out what was left; null where no lane ended.
     #[serde(default)]
     pub shutdown_ms: Option<f64>,
+    /// Connections that the sink refused.
+    #[serde(default)]
+    pub refused_connections: u64,
+    /// One of them in words; null where there is none.
+    #[serde(default)]
+    pub refused_connection: Option<String>,
     /// Why values above are null.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -535,6 +541,7 @@ fn telemetry(arm: &Arm, lanes: &[&LaneRecord]) -> TelemetrySummary {
     for lane in lanes {
         diagnostics.extend(lane.account.diagnostics.iter().cloned());
     }
+    let received = || lanes.iter().filter_map(|lane| lane.received.as_ref());
     let received_here = lanes.iter().all(|lane| lane.received.is_some()) && !lanes.is_empty();
     let records_metrics = arm.mode.metrics != crate::mode::Metrics::Nowhere;
     let sum = |f: &dyn Fn(&LaneRecord) -> Option<u64>| lanes.iter().map(|lane| f(lane)).sum::<Option<u64>>();
@@ -568,6 +575,8 @@ fn telemetry(arm: &Arm, lanes: &[&LaneRecord]) -> TelemetrySummary {
         exports: lanes.iter().filter_map(|lane| lane.account.span_exports).reduce(add_exports),
         metric_exports: lanes.iter().filter_map(|lane| lane.account.metric_exports).reduce(add_exports),
         shutdown_ms: lanes.iter().map(|lane| lane.account.shutdown_ms).max_by(f64::total_cmp),
+        refused_connections: received().map(|received| received.refused_connections).sum(),
+        refused_connection: received().find_map(|received| received.last_refused_connection.clone()),
         reason: if lanes.is_empty() {
             Some("no lane ran to its end".into())
         } else {

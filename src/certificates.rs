@@ -26,7 +26,8 @@ impl Certificates {
     /// When the system has no random numbers to make keys of.
     pub fn make() -> Result<Self, Error> {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "otelbench, this run");
+        // A name of its own: an authority of another run is then unknown, and not one whose signature is bad.
+        params.distinguished_name.push(DnType::CommonName, format!("otelbench {:016x}", rand::random::<u64>()));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         let issued = |name: &str, usage: ExtendedKeyUsagePurpose| {

@@ -5,14 +5,17 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use common::{otelbench, ran, stdout};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use otelbench::certificates::Certificates;
 use otelbench::mode::{self, Mode};
-use otelbench::sink::Received;
+use otelbench::service::SPANS;
+use otelbench::sink::{Received, Receiver, Reception, Sink, Tls, TreeShape};
+use otelbench::telemetry::ClientTls;
 
 /// A server that was started, and where it says that it listens.
 struct Started {
@@ -135,4 +138,93 @@ fn what_is_shown_of_a_mode_makes_another() {
     let (mine, known) = (mode::define("mine", &mine).unwrap(), mode::named("full-logs").unwrap());
     let Mode { name, summary, .. } = mine.clone();
     assert_eq!(mine, Mode { name, summary, ..known });
+}
+
+/// A sink that takes only clients of its own run, or anybody in plaintext; and files that clients may show it.
+struct Secured {
+    receiver: Receiver,
+    folder: tempfile::TempDir,
+    _sink: Sink,
+}
+
+impl Secured {
+    fn new(tls: Option<Tls>) -> Self {
+        let sink = Sink::start().unwrap();
+        let shape = TreeShape::new(SPANS, None);
+        let reception = Reception { tls, ..Reception::at(SocketAddr::from(([127, 0, 0, 1], 0)), shape) };
+        let receiver = sink.listen(reception).unwrap();
+        Self { receiver, folder: tempfile::tempdir().unwrap(), _sink: sink }
+    }
+
+    /// What a service in this mode says at its end that sent three orders' telemetry here, showing these certificates.
+    fn told(&self, mode: &str, endpoint: &str, tls: &ClientTls) -> String {
+        let addr = "--addr 127.0.0.1:0 --endpoint";
+        let mut command = otelbench(&format!("serve --mode {mode} {addr} {endpoint}"));
+        let mut name = |variable: &str, pem: Option<&String>| {
+            let path = self.folder.path().join(variable);
+            if let Some(pem) = pem {
+                std::fs::write(&path, pem).unwrap();
+                command.env(format!("OTEL_EXPORTER_OTLP_{variable}"), path);
+            }
+        };
+        name("CERTIFICATE", tls.authority.as_ref());
+        name("CLIENT_CERTIFICATE", tls.identity.as_ref().map(|(certificate, _)| certificate));
+        name("CLIENT_KEY", tls.identity.as_ref().map(|(_, key)| key));
+        command.env("OTEL_EXPORTER_OTLP_TIMEOUT", "300");
+        let service = start(command);
+        for _ in 0..3 {
+            service.order(r#"{"user":"ada","items":["tea"],"quantity":1,"amount":1.5}"#);
+        }
+        service.stop(Signal::SIGTERM, 143).1
+    }
+}
+
+#[test]
+fn a_client_that_the_collector_does_not_know_or_that_does_not_know_it_is_told_so() {
+    let (own, foreign) = (Certificates::make().unwrap(), Certificates::make().unwrap());
+    let there = Secured::new(Some(own.server.clone()));
+    let endpoint = there.receiver.endpoint();
+    let elsewhere = endpoint.replace("localhost", "127.0.0.1");
+    let right = &own.client;
+    for (why, endpoint, tls, mode) in [
+        ("peer sent no certificates", &endpoint, ClientTls { identity: None, ..right.clone() }, "full"),
+        (
+            "UnknownIssuer",
+            &endpoint,
+            ClientTls { identity: foreign.client.identity.clone(), ..right.clone() },
+            "full-mtls",
+        ),
+        ("UnknownIssuer", &endpoint, ClientTls { authority: foreign.client.authority, ..right.clone() }, "full-mtls"),
+        ("NotValidForName", &elsewhere, right.clone(), "full-mtls"),
+        ("plaintext was sent to a TLS port", &endpoint.replace("https", "http"), right.clone(), "full-mtls"),
+    ] {
+        let said = there.told(mode, endpoint, &tls);
+        assert!(said.contains("9 ended, 0 dropped, 9 in failed exports"), "{why}: {said}");
+        // Whoever refuses knows why; the other may see no more than a connection that is gone.
+        let here = there.receiver.received().last_refused_connection.unwrap();
+        assert!(said.contains(why) || here.contains(why), "{why}: {here}\n{said}");
+    }
+    assert_eq!(there.receiver.received().spans, 0);
+    let said = there.told("full-mtls", &endpoint, right);
+    assert!(said.contains("9 ended, 0 dropped, 0 in failed exports"), "{said}");
+    assert_eq!(there.receiver.received().trees.traces, 3);
+}
+
+#[test]
+fn tls_to_a_collector_in_plaintext_is_told_so() {
+    let there = Secured::new(None);
+    let said = there.told(
+        "full-mtls",
+        &there.receiver.endpoint().replace("http", "https"),
+        &Certificates::make().unwrap().client,
+    );
+    assert!(said.contains("9 ended, 0 dropped, 9 in failed exports"), "{said}");
+    assert!(said.contains("transport error"), "{said}");
+}
+
+#[test]
+fn mutual_tls_without_a_certificate_of_ones_own_is_refused_before_anything_begins() {
+    let output = ran("serve --mode full-mtls --addr 127.0.0.1:0 --endpoint https://localhost:1");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(common::stderr(&output).contains("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"), "{output:?}");
 }

@@ -74,7 +74,7 @@ fn metrics() -> Vec<Mode> {
                 Handlers::Logging,
                 prometheus(),
                 None,
-                "as metrics, and an event per order, written with its spans as JSON to a writer that drops it",
+                "as metrics, and an event per order written as JSON to a writer that drops it",
             )
         },
         mode(
@@ -122,10 +122,7 @@ fn spans() -> Vec<Mode> {
 fn exports() -> Vec<Mode> {
     let by = |name, export, summary| Mode { export, ..full(name, summary) };
     vec![
-        full(
-            "full",
-            "metrics bridged to OpenTelemetry and three spans per order, both exported by OTLP/gRPC every 5 s",
-        ),
+        full("full", "bridged metrics and three spans per order, both exported by OTLP/gRPC every 5 s"),
         by(
             "full-http",
             Export { protocol: Protocol::Http, ..Export::default() },
@@ -157,11 +154,7 @@ fn handlers() -> Vec<Mode> {
             logs: Logs::Otlp,
             ..with("full-logs", Handlers::Logging, "as full, and an event per order, sent as a log record as well")
         },
-        with(
-            "naive",
-            Handlers::Naive,
-            "as full, in the article's handler as near as it compiles: the payment is spawned bare",
-        ),
+        with("naive", Handlers::Naive, "as full, in the article's handler as near as it compiles, which loses context"),
         Mode {
             traces: Some(Traces {
                 layer: Layer::Slim,
@@ -172,7 +165,7 @@ fn handlers() -> Vec<Mode> {
             ..with(
                 "tuned",
                 Handlers::Slim,
-                "the cheapest that still delivers all: kept handles, and a layer that writes OTLP itself",
+                "delivers the same for least: kept handles, and a layer that writes OTLP itself",
             )
         },
     ]

@@ -338,6 +338,10 @@ fn telemetry_warnings(arm: &ArmSummary) -> Vec<String> {
             grouped(metrics.requests_completed),
         ));
     }
+    if let Some(refused) = &telemetry.refused_connection {
+        let connections = count(telemetry.refused_connections, "connection");
+        warnings.push(format!("{}: the sink refused {connections}, such as: {refused}.", arm.name));
+    }
     if let Some(unaccounted) = telemetry.spans.and_then(|spans| spans.unaccounted).filter(|n| *n != 0) {
         warnings.push(format!("{}: {unaccounted} spans are unaccounted for: the ledger does not close.", arm.name));
     }
