@@ -19,7 +19,8 @@ use crate::mode::{self, Mode};
 use crate::placement::{IdleCores, Pinning};
 use crate::probe::{self, Probe};
 use crate::scenario::{
-    Endpoint, Faults, Format, Isolation, ModeName, ModeNames, OneOrMany, Settings, Transport, parse_positive_duration,
+    Endpoint, Faults, Format, Isolation, ModeName, ModeNames, OneOrMany, Payment, Settings, Transport,
+    parse_positive_duration,
 };
 use crate::sink::Fault;
 use crate::slo::Slo;
@@ -138,6 +139,9 @@ struct ExperimentArgs {
     /// Share of the orders that the service must refuse after all the work, such as 0.01 [default: 0]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     error_share: Option<Share>,
+    /// Orders carry a card number and an e-mail address
+    #[arg(long)]
+    personal: bool,
     /// How the generator waits for the next arrival; coarse clumps to 1 ms [default: auto]
     #[arg(long, value_name = "HOW", value_parser = named::<Pacing>(&["auto", "timer", "spin", "coarse"]))]
     pacing: Option<Pacing>,
@@ -162,6 +166,9 @@ struct ExperimentArgs {
     /// Time a request may take from when it was written [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = parse_positive_duration)]
     timeout: Option<Duration>,
+    /// Where the payment is made: inside, or by a second service over http [default: inside]
+    #[arg(long, value_name = "WHERE", value_parser = named::<Payment>(&["inside", "http"]))]
+    payment: Option<Payment>,
     /// What the payment takes [default: 0ms]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     payment_delay: Option<Duration>,
@@ -203,6 +210,7 @@ Examples:
   otelbench run --mode full --isolation process --arrivals poisson
   otelbench run --mode full --arrivals bursts:x4,every=1s,lasts=100ms
   otelbench run --mode full --users 100000 --user-ids zipf:1.1 --error-share 0.01
+  otelbench run --mode full --payment http       one trace over two services
   otelbench run --mode full --transport direct   what the telemetry calls cost by themselves, without a kernel
   otelbench run --baseline full --mode full --fault down@1s..2s --fault hang
   otelbench run --mode none --rounds 20          an A/A run: what does no difference look like here?
@@ -239,6 +247,7 @@ impl ExperimentArgs {
             users: self.users,
             user_ids: self.user_ids,
             error_share: self.error_share,
+            personal: self.personal.then_some(true),
             // Tables are for a file.
             mix: None,
             pacing: self.pacing,
@@ -250,6 +259,7 @@ impl ExperimentArgs {
             shards: self.shards,
             slo: None,
             timeout: self.timeout,
+            payment: self.payment,
             payment_delay: self.payment_delay,
             service_threads: self.service_threads,
             endpoint: self.endpoint,
@@ -569,9 +579,9 @@ mod tests {
     #[test]
     fn every_option_of_run_reaches_the_settings() {
         let line = "otelbench run s.toml --rps 5 --mode metrics,full --baseline bare --no-placebo --rounds 3 --slices 4 \
-                    --slice 2s --warmup 1s --seed 9 --arrivals poisson --users 9 --user-ids uniform --error-share 0.5 \
+                    --slice 2s --warmup 1s --seed 9 --arrivals poisson --users 9 --user-ids uniform --error-share 0.5 --personal \
                     --pacing spin --pinning none --idle-cores awake --shards 2 --transport tcp --isolation process \
-                    --connections 7 --timeout 3s --payment-delay 50ms --service-threads 2 --endpoint http://h:1 --fault hang --out o.json \
+                    --connections 7 --timeout 3s --payment http --payment-delay 50ms --service-threads 2 --endpoint http://h:1 --fault hang --out o.json \
                     --format json --quiet";
         let Ok(Cli { command: Command::Run(args) }) = Cli::try_parse_from(line.split_whitespace()) else {
             panic!("the line is not accepted")
@@ -594,6 +604,7 @@ mod tests {
             users: Some(_),
             user_ids: Some(UserIds::Uniform),
             error_share: Some(_),
+            personal: Some(true),
             mix: None,
             pacing: Some(Pacing::Spin),
             pinning: Some(Pinning::None),
@@ -604,6 +615,7 @@ mod tests {
             connections: Some(_),
             slo: None,
             timeout: Some(_),
+            payment: Some(Payment::Http),
             payment_delay: Some(_),
             service_threads: Some(_),
             endpoint: Some(_),

@@ -70,6 +70,9 @@ impl Mode {
         if slim && (self.export != plain || self.logs == Logs::Otlp || !self.traces.as_ref().is_none_or(simple)) {
             return Some("traces.layer = \"slim\" takes gRPC as it is, and no sampler, redaction or logs of its own");
         }
+        if self.handlers == Handlers::Careless && self.traces.is_none() {
+            return Some("handlers = \"careless\" know the user from the caller's baggage, which takes traces");
+        }
         match (self.handlers, &self.metrics) {
             (Handlers::Otel, Metrics::Otel { .. } | Metrics::Bridge { .. } | Metrics::Nowhere) => None,
             (Handlers::Otel, Metrics::Prometheus { .. }) => {
@@ -97,6 +100,9 @@ pub enum Handlers {
     Logging,
     /// As `Macros`, but the payment task is spawned without its span: the defect that loses the trace context.
     BareSpawn,
+    /// As `Macros`, by someone careless: every metric is labelled with the user too, the payment's span carries card number
+    /// and e-mail address, an event at INFO says both, and the reservation has a span at DEBUG, `check_stock`.
+    Careless,
     /// The article's handler as near as it compiles: the spans are entered by hand where no `.await` is near, and the
     /// payment is spawned without its span. As printed, with the guard held across the `.await`, it is not `Send` and
     /// axum refuses it.
@@ -175,7 +181,8 @@ pub struct Traces {
     pub exporter: SpanExporter,
     /// What the layer notes on each span unasked.
     pub attributes: SpanAttributes,
-    /// Whether card numbers and e-mail addresses are made unreadable before spans and logs leave.
+    /// Whether card numbers and e-mail addresses are made unreadable before spans and log records leave. Metrics are not
+    /// looked at: a label that holds such a thing is one too many, and [`Views::keep_labels`] drops it.
     pub redact: bool,
     /// Spans the batch processor's queue holds. `OTEL_BSP_MAX_QUEUE_SIZE` wins over it.
     pub queue: usize,

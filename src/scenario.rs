@@ -72,6 +72,8 @@ pub struct Settings {
     /// Share of the orders that the service must refuse.
     #[serde(alias = "error-share")]
     pub error_share: Option<Share>,
+    /// Whether orders carry a card number and an e-mail address.
+    pub personal: Option<bool>,
     /// Kinds of requests, with weights.
     pub mix: Option<Mix>,
     /// How the generator waits for the next arrival.
@@ -94,6 +96,8 @@ pub struct Settings {
     /// Time a request may take from when it was written.
     #[serde(default, deserialize_with = "positive_duration")]
     pub timeout: Option<Duration>,
+    /// Where the payment is made.
+    pub payment: Option<Payment>,
     /// What the payment takes.
     #[serde(default, alias = "payment-delay", with = "humantime_serde::option")]
     pub payment_delay: Option<Duration>,
@@ -137,6 +141,20 @@ pub enum Transport {
     /// spends is all on the account of `request`, the generator's own work with it; that is the same in every arm, so the
     /// difference between arms is what the telemetry calls themselves cost, and the level of an arm means little.
     Direct,
+}
+
+/// Where the payment of an order is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Payment {
+    /// In the order service, in a task of its own.
+    #[default]
+    Inside,
+    /// By a service of its own, over HTTP/1.1 and loopback: with threads of its own in the same process, whose CPU time is
+    /// charged to the requests as well, and in modes with spans a resource and exporters of its own. One trace then spans two
+    /// services.
+    Http,
 }
 
 /// Where the generator runs.
@@ -433,6 +451,12 @@ pub enum ScenarioError {
         "--fault {0}: only the embedded sink fails on request; leave --endpoint and OTEL_EXPORTER_OTLP_*ENDPOINT out"
     )]
     FaultElsewhere(Faults),
+    /// A payment service has a socket.
+    #[error(
+        "--transport direct calls the service without sockets, and --payment http puts the payment behind one; leave one \
+         of them out"
+    )]
+    DirectWithPaymentService,
     /// There is nothing to compare.
     #[error("nothing to compare: the only mode is the baseline `{0}` and --no-placebo leaves its repeat out")]
     NothingToCompare(String),
@@ -533,6 +557,7 @@ impl Settings {
             users: self.users.or(other.users),
             user_ids: self.user_ids.or(other.user_ids),
             error_share: self.error_share.or(other.error_share),
+            personal: self.personal.or(other.personal),
             mix: self.mix.or(other.mix),
             pacing: self.pacing.or(other.pacing),
             pinning: self.pinning.or(other.pinning),
@@ -543,6 +568,7 @@ impl Settings {
             shards: self.shards.or(other.shards),
             slo: self.slo.or(other.slo),
             timeout: self.timeout.or(other.timeout),
+            payment: self.payment.or(other.payment),
             payment_delay: self.payment_delay.or(other.payment_delay),
             service_threads: self.service_threads.or(other.service_threads),
             endpoint: self.endpoint.or(other.endpoint),
@@ -603,11 +629,14 @@ pub struct Scenario {
     #[serde(with = "humantime_serde")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub timeout: Duration,
+    /// Where the payment is made.
+    #[serde(default)]
+    pub payment: Payment,
     /// What the payment takes.
     #[serde(with = "humantime_serde")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub payment_delay: Duration,
-    /// Worker threads of the service's runtime.
+    /// Worker threads of the service's runtime, and of the payment service's where there is one.
     pub service_threads: usize,
     /// The cores that generator and service are kept on.
     pub placement: Placement,
@@ -736,6 +765,10 @@ impl Scenario {
             (Transport::Direct, _, Some(n @ 2..)) => return Err(many_threads("--service-threads", n)),
             (Transport::Direct, _, _) => 1,
         };
+        let payment = settings.payment.unwrap_or_default();
+        if (transport, payment) == (Transport::Direct, Payment::Http) {
+            return Err(ScenarioError::DirectWithPaymentService);
+        }
         let rps = settings.rps.unwrap_or(Rate::TEN_THOUSAND);
         let connections = settings.connections.map_or(16, NonZeroUsize::get);
         let cores = placement::allowed_cores();
@@ -758,6 +791,7 @@ impl Scenario {
             users: settings.users.unwrap_or(usual.users),
             user_ids: settings.user_ids.unwrap_or(usual.user_ids),
             error_share: settings.error_share.unwrap_or(usual.error_share),
+            personal: settings.personal.unwrap_or(usual.personal),
             mix: settings.mix.unwrap_or(usual.mix),
         };
         if payload.error_share > Share::default() && !payload.mix.has_orders() {
@@ -785,6 +819,7 @@ impl Scenario {
             connections,
             shards,
             timeout: settings.timeout.unwrap_or(Duration::from_secs(5)),
+            payment,
             payment_delay: settings.payment_delay.unwrap_or(Duration::ZERO),
             service_threads,
             placement: match transport {
@@ -972,7 +1007,17 @@ mod tests {
             Err(ScenarioError::DirectOnManyThreads("--service-threads", 2))
         ));
         assert!(matches!(direct("shards = 3"), Err(ScenarioError::DirectOnManyThreads("--shards", 3))));
-        assert!(direct("service_threads = 1\nisolation = \"in-process\"").is_ok());
+        assert!(matches!(direct("payment = \"http\""), Err(ScenarioError::DirectWithPaymentService)));
+        assert!(direct("service_threads = 1\nisolation = \"in-process\"\npayment = \"inside\"").is_ok());
+    }
+
+    #[test]
+    fn every_scenario_that_readme_shows_resolves() {
+        let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+        let shown = |block: &str| block.split("```").next().map(str::to_owned);
+        let blocks: Vec<String> = readme.split("```toml").skip(1).filter_map(shown).collect();
+        let arms: Vec<_> = blocks.iter().map(|text| Scenario::resolve(parse(text).unwrap()).unwrap().arms).collect();
+        assert!(arms.iter().flatten().any(|arm| arm.mode.name == "mine" && arm.mode.traces.as_ref().unwrap().redact));
     }
 
     #[test]

@@ -23,11 +23,11 @@ use crate::lane::protocol::{GeneratorSetup, PROTOCOL, Start};
 use crate::mode::Tls;
 use crate::plan::Plan;
 use crate::record::{LaneRecord, RecordLog, RecordsError, SliceRecord, Spent};
-use crate::scenario::{Arm, Collector, Isolation, Scenario};
+use crate::scenario::{Arm, Collector, Isolation, Payment, Scenario};
 use crate::service;
-use crate::sink::{Received, Receiver, Reception, Sink, TreeShape};
+use crate::sink::{Caller, Received, Receiver, Reception, Sink, TreeShape};
 use crate::slo::Slo;
-use crate::telemetry::{Account, Destination};
+use crate::telemetry::{Account, Destination, PAYMENT_SERVICE_NAME};
 use crate::units::Rate;
 use crate::workload::Workload;
 
@@ -338,7 +338,7 @@ impl Lanes for LiveLanes {
             tls: certificates.map(|certificates| certificates.server.clone()),
             faults: arm.faults.0.clone(),
             faults_wait: true,
-            ..Reception::at(LOOPBACK, order_trees(workload))
+            ..Reception::at(LOOPBACK, trees(scenario.payment, workload))
         };
         let receiver = match &self.sink {
             None => None,
@@ -358,6 +358,7 @@ impl Lanes for LiveLanes {
             mode: arm.mode.clone(),
             destination: Destination { endpoint, tls: certificates.map(|certificates| certificates.client.clone()) },
             transport: scenario.transport,
+            payment: scenario.payment,
             payment_delay: scenario.payment_delay,
             service_threads: scenario.service_threads,
             service_cores: scenario.placement.service.clone(),
@@ -410,9 +411,21 @@ fn not_running(arm: &str) -> LaneError {
     LaneError { arm: arm.into(), what: "is not running".into(), stderr: Vec::new() }
 }
 
+/// The trees that the traces should form when `workload` called the order service, and payments are made there or by a
+/// service of their own.
+pub fn trees(payment: Payment, workload: Workload) -> TreeShape {
+    let caller = Some(Arc::new(workload) as Arc<dyn Caller>);
+    match payment {
+        Payment::Inside => TreeShape::new(service::SPANS, caller),
+        Payment::Http => {
+            TreeShape::new(service::SPANS_OF_TWO_SERVICES, caller).from_service("accept_payment", PAYMENT_SERVICE_NAME)
+        }
+    }
+}
+
 /// The trees that the order service's traces should form when `workload` called it.
 pub fn order_trees(workload: Workload) -> TreeShape {
-    TreeShape::new(service::SPANS, Some(Arc::new(workload)))
+    trees(Payment::Inside, workload)
 }
 
 /// FNV-1a: stable between builds, unlike the standard hasher.

@@ -18,6 +18,10 @@ pub use self::payload::{Entry, Mix, Payload, Share, ShareError, UserIds, UserIds
 const ALL_RECORDED: u64 = 1 << 63;
 /// Fewest digits of a user's name.
 const USER_DIGITS: u32 = 4;
+/// What every card number begins with: that of a scheme, and of no bank.
+const CARD_PREFIX: &str = "40000";
+/// Digits of a card number.
+const CARD_DIGITS: usize = 16;
 /// Distance of two items in a body: `"sku-00",`.
 const ITEM_STRIDE: usize = 9;
 
@@ -55,6 +59,14 @@ struct OrderFields {
     items: usize,
     quantity: usize,
     amount: usize,
+    personal: Option<PersonalFields>,
+}
+
+/// Where card number and user of the e-mail address begin.
+#[derive(Clone, Copy, Debug)]
+struct PersonalFields {
+    card: usize,
+    email_user: usize,
 }
 
 impl Workload {
@@ -68,7 +80,12 @@ impl Workload {
             deck: Deck::of(payload),
             users: Users::new(payload.users, payload.user_ids),
             user_digits,
-            templates: payload.mix.entries().iter().map(|entry| Template::new(*entry, user_digits)).collect(),
+            templates: payload
+                .mix
+                .entries()
+                .iter()
+                .map(|entry| Template::new(*entry, user_digits, payload.personal))
+                .collect(),
         }
     }
 
@@ -115,7 +132,7 @@ impl Workload {
 }
 
 impl Template {
-    fn new(entry: Entry, user_digits: usize) -> Self {
+    fn new(entry: Entry, user_digits: usize, personal: bool) -> Self {
         let items = match entry {
             Entry::Order { items, .. } => items as usize,
             Entry::Healthz { .. } => {
@@ -124,7 +141,12 @@ impl Template {
         };
         let user = "0".repeat(user_digits);
         let list = vec![r#""sku-00""#; items].join(",");
-        let body = format!(r#"{{"user":"user-{user}","items":[{list}],"quantity":1,"amount":10.5}}"#);
+        let more = if personal {
+            format!(r#","card":"{:0CARD_DIGITS$}","email":"user-{user}@example.com""#, 0)
+        } else {
+            String::new()
+        };
+        let body = format!(r#"{{"user":"user-{user}","items":[{list}],"quantity":1,"amount":10.5{more}}}"#);
         let request = format!(
             "POST /order HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
              traceparent: 00-{:032x}-{:016x}-01\r\nbaggage: user_id=user-{user}\r\ncontent-length: {}\r\n\r\n{body}",
@@ -141,6 +163,8 @@ impl Template {
             items,
             quantity: after("\"quantity\":"),
             amount: after("\"amount\":"),
+            personal: personal
+                .then(|| PersonalFields { card: after("\"card\":\""), email_user: after("\"email\":\"user-") }),
         };
         Self { bytes: request.into_bytes(), order: Some(order) }
     }
@@ -160,6 +184,10 @@ impl Requests for Workload {
             write_digits::<10>(&mut request[order.first_item + item * ITEM_STRIDE..][..2], number);
         }
         write_digits::<10>(&mut request[order.quantity..][..1], 1 + seq % 5);
+        if let Some(personal) = order.personal {
+            write_card(&mut request[personal.card..][..CARD_DIGITS], user);
+            write_digits::<10>(&mut request[personal.email_user..][..self.user_digits], user);
+        }
         let trace_id = self.trace_id(seq);
         // The halves of the trace id, a dash, and the caller's span.
         write_digits::<16>(&mut request[order.trace_id..][..16], (trace_id >> 64) as u64);
@@ -183,6 +211,21 @@ fn write_digits<const BASE: u64>(room: &mut [u8], mut number: u64) {
         *digit = b"0123456789abcdef"[(number % BASE) as usize];
         number /= BASE;
     }
+}
+
+/// Writes the card number of a user: the prefix, the user and the digit that checks them. Source: ISO/IEC 7812-1, annex B.
+fn write_card(room: &mut [u8], user: u64) {
+    let (checked, check) = room.split_at_mut(CARD_DIGITS - 1);
+    let (prefix, number) = checked.split_at_mut(CARD_PREFIX.len());
+    prefix.copy_from_slice(CARD_PREFIX.as_bytes());
+    write_digits::<10>(number, user);
+    // From the right, every other digit counts twice, and a two-digit product by the sum of its digits.
+    let weighed = |(place, digit): (usize, &u8)| match u64::from(digit - b'0') << ((place + 1) % 2) {
+        sum @ 10.. => sum - 9,
+        sum => sum,
+    };
+    let sum: u64 = checked.iter().rev().enumerate().map(weighed).sum();
+    write_digits::<10>(check, (10 - sum % 10) % 10);
 }
 
 impl Caller for Workload {

@@ -8,29 +8,23 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use common::PROGRAM;
+use common::lane::{NONCE, Orders, Relay, SEED};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
-use otelbench::arrivals::Arrivals;
-use otelbench::generator::{Load, MixCounts, Pacing, Played};
+use otelbench::generator::{MixCounts, Played};
 use otelbench::lane::host::{Lane, Whereabouts};
-use otelbench::lane::protocol::{GeneratorSetup, PROTOCOL, Start};
 use otelbench::mode::{self, Handlers, Metrics, Mode};
-use otelbench::scenario::Transport;
+use otelbench::scenario::Payment;
 use otelbench::sink::{Received, Reception, Sink};
-use otelbench::telemetry::{Account, Destination};
-use otelbench::trial::order_trees;
-use otelbench::units::Rate;
+use otelbench::telemetry::Account;
+use otelbench::trial::{order_trees, trees};
 use otelbench::workload::{Payload, Workload};
 use tokio::net::TcpListener;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
-
-const NONCE: u64 = 0x0ddb_a115;
-const SEED: u64 = 77;
 
 fn full() -> Mode {
     mode::named("full").unwrap()
@@ -49,41 +43,10 @@ async fn played_mix(
     through: impl AsyncFnOnce(String) -> String,
 ) -> (Played, Account, Received) {
     let sink = Sink::start().unwrap();
-    let workload = Workload::new(NONCE, SEED, payload);
-    let recorded_share = mode.recorded_share();
-    let receiver = sink.listen(Reception::at(SocketAddr::from(([127, 0, 0, 1], 0)), order_trees(workload))).unwrap();
-    let start = Start {
-        protocol: PROTOCOL,
-        mode,
-        destination: Destination::at(Some(&through(receiver.endpoint()).await)),
-        transport: Transport::Tcp,
-        payment_delay: Duration::ZERO,
-        service_threads: 2,
-        service_cores: Vec::new(),
-        generator: None,
-    };
-    let setup = GeneratorSetup {
-        nonce: NONCE,
-        seed: SEED,
-        payload: payload.clone(),
-        recorded_share,
-        connections: 4,
-        shards: 1,
-        pacing: Pacing::Timer,
-        may_spin: false,
-        cores: Vec::new(),
-        timeout: Duration::from_secs(30),
-    };
-    let mut lane = Lane::launch(Path::new(PROGRAM), "test", start, setup, Whereabouts::Inside).await.unwrap();
-    let load = Load {
-        arrivals: Arrivals::Constant,
-        rate: Rate::per_second(200.0).unwrap(),
-        duration: Duration::from_millis(500),
-        seed: 1,
-        first_seq: 0,
-    };
-    let (played, _) = lane.play(load, Duration::from_mins(1)).await.unwrap();
-    let account = lane.finish().await.unwrap();
+    let orders = Orders { payload: payload.clone(), ..Orders::of(mode) };
+    let receiver =
+        sink.listen(Reception::at(SocketAddr::from(([127, 0, 0, 1], 0)), order_trees(orders.caller()))).unwrap();
+    let (played, account) = orders.play(&through(receiver.endpoint()).await).await;
     (played, account, receiver.received())
 }
 
@@ -120,6 +83,36 @@ async fn a_mix_with_orders_that_are_refused_closes_the_ledger_too() {
     assert_eq!((received.trees.traces, received.trees.right), (80, 80), "{:?}", received.trees);
     let counters = &received.metrics.counters;
     assert_eq!((counters["orders.total"], counters["orders.errors"]), (80.0, 4.0));
+}
+
+#[tokio::test]
+async fn one_trace_spans_two_services_where_the_payment_is_one() {
+    let payload: Payload = serde_json::from_str(&MIX.replace(r#""mix""#, r#""personal": true, "mix""#)).unwrap();
+    for name in ["full", "tuned", "bare", "none"] {
+        let orders =
+            Orders { payload: payload.clone(), payment: Payment::Http, ..Orders::of(mode::named(name).unwrap()) };
+        let sink = Sink::start().unwrap();
+        let shape = trees(Payment::Http, orders.caller());
+        let receiver = sink.listen(Reception::at(SocketAddr::from(([127, 0, 0, 1], 0)), shape)).unwrap();
+        let (relay, endpoint) = Relay::to(receiver.endpoint()).await;
+        let (played, account) = orders.play(&endpoint).await;
+        // Those to be refused are refused over there, and the refusal comes back as it is.
+        assert_eq!((played.load.completed, played.load.failed["status_4xx"]), (96, 4), "{name}: {:?}", played.load);
+        assert_eq!(played.mix, MixCounts { refused_as_asked: 4, not_refused: 0, probes_answered: 20 }, "{name}");
+        let (arrived, kept) = (receiver.received(), relay.kept());
+        let Some(spans) = account.spans else {
+            assert!(matches!(name, "bare" | "none") && kept.spans.is_empty(), "{name} made no spans");
+            continue;
+        };
+        assert_eq!((spans.ended, arrived.spans), (4 * 80, 4 * 80), "{name}: {spans:?}");
+        assert_eq!((spans.dropped, spans.failed, spans.rejected), (0, 0, 0), "{name}: {account:?}");
+        assert_eq!((arrived.trees.traces, arrived.trees.right), (80, 80), "{name}: {:?}", arrived.trees);
+        let there = kept.spans.iter().filter(|(service, _)| service == "payment-service");
+        assert_eq!(there.filter(|(_, span)| span == "accept_payment").count(), 80, "{name}");
+        let here = kept.spans.iter().filter(|(service, _)| service == "order-service");
+        assert_eq!(here.filter(|(_, span)| span != "accept_payment").count(), 3 * 80, "{name}");
+        assert_eq!(arrived.metrics.counters["orders.total"].to_string(), "80", "{name}");
+    }
 }
 
 #[tokio::test]
@@ -188,13 +181,18 @@ async fn a_dropped_span_is_noticed_in_the_ledger_and_in_its_tree() {
 
 #[tokio::test]
 async fn spans_dropped_at_a_full_queue_are_counted_exactly() {
-    let mut mode = full();
-    let traces = mode.traces.as_mut().unwrap();
-    (traces.queue, traces.batch) = (1, 1);
-    let (_, account, received) = played(mode, straight).await;
-    let spans = account.spans.unwrap();
-    assert!(spans.dropped > 0, "a queue of one span never overflowed: {spans:?}");
-    assert_eq!(spans.ended, received.spans + spans.dropped + spans.failed, "{spans:?}");
+    for payment in [Payment::Inside, Payment::Http] {
+        let mut orders = Orders { payment, ..Orders::of(full()) };
+        let traces = orders.mode.traces.as_mut().unwrap();
+        (traces.queue, traces.batch) = (1, 1);
+        let sink = Sink::start().unwrap();
+        let shape = trees(payment, orders.caller());
+        let receiver = sink.listen(Reception::at(SocketAddr::from(([127, 0, 0, 1], 0)), shape)).unwrap();
+        let (_, account) = orders.play(&receiver.endpoint()).await;
+        let (spans, arrived) = (account.spans.unwrap(), receiver.received().spans);
+        assert!(spans.dropped > 0, "a queue of one span never overflowed: {spans:?}");
+        assert_eq!(spans.ended, arrived + spans.dropped + spans.failed, "{spans:?}");
+    }
 }
 
 #[tokio::test]
@@ -218,28 +216,8 @@ async fn each_process_has_an_id_of_its_own() {
 async fn a_mode_that_cannot_be_put_in_place_says_why() {
     let mut mode = full();
     mode.traces.as_mut().unwrap().filter = "order=[[".into();
-    let start = Start {
-        protocol: PROTOCOL,
-        mode,
-        destination: Destination::default(),
-        transport: Transport::Tcp,
-        payment_delay: Duration::ZERO,
-        service_threads: 1,
-        service_cores: Vec::new(),
-        generator: None,
-    };
-    let setup = GeneratorSetup {
-        nonce: 1,
-        seed: 1,
-        payload: Payload::default(),
-        recorded_share: 1.0,
-        connections: 1,
-        shards: 1,
-        pacing: Pacing::Timer,
-        may_spin: false,
-        cores: Vec::new(),
-        timeout: Duration::from_secs(1),
-    };
+    let odd = Orders::of(mode);
+    let (start, setup) = (odd.start("http://127.0.0.1:9"), odd.setup());
     let error = Lane::launch(Path::new(PROGRAM), "odd", start, setup, Whereabouts::Inside).await.unwrap_err();
     let message = error.to_string();
     assert!(message.contains("arm `odd` failed") && message.contains("is not a filter"), "{message}");

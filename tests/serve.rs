@@ -195,7 +195,7 @@ fn a_client_that_the_collector_does_not_know_or_that_does_not_know_it_is_told_so
             "full-mtls",
         ),
         ("UnknownIssuer", &endpoint, ClientTls { authority: foreign.client.authority, ..right.clone() }, "full-mtls"),
-        ("NotValidForName", &elsewhere, right.clone(), "full-mtls"),
+        ("not valid for name \"127.0.0.1\"", &elsewhere, right.clone(), "full-mtls"),
         ("plaintext was sent to a TLS port", &endpoint.replace("https", "http"), right.clone(), "full-mtls"),
     ] {
         let said = there.told(mode, endpoint, &tls);

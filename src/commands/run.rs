@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::record::{Header, RecordLog, SCHEMA};
 use crate::result::Document;
-use crate::scenario::{Isolation, Scenario, ScenarioError, Settings, Transport};
+use crate::scenario::{Isolation, Payment, Scenario, ScenarioError, Settings, Transport};
 use crate::trial::{self, LiveLanes, TrialError};
 
 /// Why the trial stopped before its end.
@@ -133,12 +133,18 @@ fn open_log(out: &Path, header: Header) -> Result<RecordLog, Failure> {
 
 /// Descriptors that connections take in the process that holds most of them.
 fn descriptors(scenario: &Scenario) -> usize {
+    let connections = scenario.connections;
+    // A lane holds both ends of those to its payment service, at most one for every order under way.
+    let payments = match scenario.payment {
+        Payment::Inside => 0,
+        Payment::Http => connections * 2,
+    };
     match (scenario.transport, scenario.isolation) {
         (Transport::Direct, _) => 0,
-        // A lane holds both ends.
-        (Transport::Tcp, Isolation::InProcess) => scenario.connections * 2,
+        // And both ends of the generator's.
+        (Transport::Tcp, Isolation::InProcess) => connections * 2 + payments,
         // The parent holds one end for every lane of a round.
-        (Transport::Tcp, Isolation::Process) => scenario.connections * scenario.arms.len(),
+        (Transport::Tcp, Isolation::Process) => (connections * scenario.arms.len()).max(connections + payments),
     }
 }
 

@@ -29,7 +29,8 @@ pub fn run(mode: &Mode, addr: SocketAddr, endpoint: Option<&str>, payment_delay:
         .map_err(|e| Failure::Usage(format!("--addr {addr}: cannot listen there: {e}")))?;
     let bound = listener.local_addr().map_err(|e| usage(&e))?;
     let telemetry = Telemetry::install(mode, &Destination::at(endpoint)).map_err(|e| usage(&e))?;
-    let routes = service::router(mode.handlers, Config { payment_delay }, telemetry.scrape());
+    let config = Config { payment_delay, payment_service: None };
+    let routes = service::router(mode.handlers, config, telemetry.scrape());
     eprintln!("order service in mode {} on http://{bound}; Ctrl-C stops it", mode.name);
 
     let (signal, served) = runtime.block_on(async {

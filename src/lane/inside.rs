@@ -2,10 +2,10 @@
 
 use std::io::{self, BufRead, Write};
 use std::net::SocketAddr;
-use std::process;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
+use std::{mem, process};
 
 use axum::Router;
 use thiserror::Error;
@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tracing::Dispatch;
 
 use super::LOOPBACK;
 use super::protocol::{Command, PROTOCOL, Reply, Start};
@@ -21,7 +22,7 @@ use crate::meter::allocations::{self, Count};
 use crate::meter::{self, CpuUs, Meter, Reading, Role, Roles, Usage};
 use crate::placement;
 use crate::record::{Idle, Periodic, Spent};
-use crate::scenario::Transport;
+use crate::scenario::{Payment, Transport};
 use crate::service;
 use crate::telemetry::{Account, PERIODIC_EXPORT_THREADS, SPAN_EXPORT_THREADS, Telemetry, TelemetryError};
 use crate::units::micros;
@@ -37,9 +38,10 @@ const ROLES: Roles = &roles(Role::Generator);
 /// same in every arm.
 const DIRECT_ROLES: Roles = &roles(Role::Request);
 
-const fn roles(generator: Role) -> [(&'static str, Role); 9] {
+const fn roles(generator: Role) -> [(&'static str, Role); 10] {
     [
         (service::THREAD, Role::Request),
+        (service::PAYMENT_THREAD, Role::Request),
         (generator::THREAD, generator),
         (SPAN_EXPORT_THREADS[0], Role::SpanExport),
         (SPAN_EXPORT_THREADS[1], Role::SpanExport),
@@ -136,6 +138,8 @@ struct Running {
     runtime: Runtime,
     /// The service behind its socket; `None` where the generator calls it.
     serving: Option<Serving>,
+    /// The payment service, where it is one of its own, on its own threads.
+    payments: Option<(Runtime, Serving)>,
     generator: Option<Generator>,
     meter: Meter,
     /// Where the slice under way began.
@@ -163,12 +167,19 @@ impl Running {
         if start.protocol != PROTOCOL {
             return Err(InsideError::Protocol(start.protocol));
         }
-        let telemetry = Telemetry::install(&start.mode, &start.destination)?;
-        let config = service::Config { payment_delay: start.payment_delay };
+        let mut telemetry = Telemetry::install(&start.mode, &start.destination)?;
+        let payments = match start.payment {
+            Payment::Inside => None,
+            Payment::Http => Some(payment_service(&start, &mut telemetry)?),
+        };
+        let config = service::Config {
+            payment_delay: start.payment_delay,
+            payment_service: payments.as_ref().map(|(_, serving)| serving.addr),
+        };
         let routes = service::router(start.mode.handlers, config, telemetry.scrape());
         let (runtime, serving, client, roles) = match start.transport {
             Transport::Tcp => {
-                let runtime = service_runtime(start.service_threads, start.service_cores)?;
+                let runtime = service_runtime(service::THREAD, start.service_threads, start.service_cores, None)?;
                 let serving = Serving::start(&runtime, routes)?;
                 let client = Client::Raw(serving.addr);
                 (runtime, Some(serving), client, ROLES)
@@ -187,7 +198,7 @@ impl Running {
         let addr = serving.as_ref().map(|serving| serving.addr);
         let meter = Meter::new(roles);
         let idle_since = meter.read()?;
-        let lane = Self { telemetry, runtime, serving, generator, meter, began: None, idle_since };
+        let lane = Self { telemetry, runtime, serving, payments, generator, meter, began: None, idle_since };
         Ok((lane, Reply::Ready { protocol: PROTOCOL, addr }))
     }
 
@@ -230,24 +241,42 @@ impl Running {
     fn finish(self) -> Account {
         drop(self.generator);
         let drained = self.serving.map_or(Ok(()), |serving| serving.drain(&self.runtime));
+        let paid = self.payments.map_or(Ok(()), |(runtime, serving)| serving.drain(&runtime));
         let mut account = self.telemetry.shutdown(TELEMETRY_SHUTDOWN);
         // What the kernel does not tell is not known; it is nothing to lose the account for.
         account.rss_peak_bytes = meter::rss_peak_bytes().ok().flatten();
-        if let Err(error) = drained {
-            account.diagnostics.push(format!("the service did not end well: {error}"));
+        for (service, ended) in [("service", drained), ("payment service", paid)] {
+            if let Err(error) = ended {
+                account.diagnostics.push(format!("the {service} did not end well: {error}"));
+            }
         }
         account
     }
 }
 
-fn service_runtime(threads: usize, cores: Vec<usize>) -> io::Result<Runtime> {
+/// The payment service, which listens: as many threads as the order service has, on the same cores, and what its mode has for
+/// spans once more.
+fn payment_service(start: &Start, telemetry: &mut Telemetry) -> Result<(Runtime, Serving), InsideError> {
+    let subscriber = telemetry.payment_service(&start.mode, &start.destination)?;
+    let cores = start.service_cores.clone();
+    let runtime = service_runtime(service::PAYMENT_THREAD, start.service_threads, cores, subscriber)?;
+    let serving = Serving::start(&runtime, service::payment_router(start.mode.handlers, start.payment_delay))?;
+    Ok((runtime, serving))
+}
+
+/// Threads for a service, on which `subscriber` hears all; the process's where there is none.
+fn service_runtime(name: &str, threads: usize, cores: Vec<usize>, subscriber: Option<Dispatch>) -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
-        .thread_name(service::THREAD)
+        .thread_name(name)
         .on_thread_start(move || {
             if let Err(error) = placement::keep_on(&cores) {
                 eprintln!("cannot keep the service on cores {cores:?}: {error}");
                 process::exit(1);
+            }
+            if let Some(subscriber) = &subscriber {
+                // For as long as the thread lives.
+                mem::forget(tracing::dispatcher::set_default(subscriber));
             }
         })
         .enable_all()
@@ -293,5 +322,21 @@ fn spent(usage: &Usage, periodic: Option<Periodic>, idle: Idle, rss_bytes: u64) 
         rss_bytes,
         idle,
         steal_us: micros(usage.steal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_threads_of_both_services_work_for_the_requests() {
+        for service in [service::THREAD, service::PAYMENT_THREAD] {
+            let runtime = service_runtime(service, 1, Vec::new(), None).unwrap();
+            let worker = runtime.spawn(async { thread::current().name().map(str::to_owned) });
+            let name = runtime.block_on(worker).unwrap().unwrap();
+            let role = ROLES.iter().find(|(beginning, _)| name.starts_with(beginning)).map(|(_, role)| *role);
+            assert_eq!(role, Some(Role::Request), "{name}");
+        }
     }
 }

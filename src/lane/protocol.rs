@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::generator::{Client, Load, Pacing, Played, Target};
 use crate::mode::Mode;
 use crate::record::Spent;
-use crate::scenario::Transport;
+use crate::scenario::{Payment, Transport};
 use crate::telemetry::{Account, Destination};
 use crate::workload::{Payload, Workload};
 
 /// Version of this protocol; parent and lane of different versions refuse each other.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// The hidden subcommand that makes a process a lane.
 pub const SUBCOMMAND: &str = "lane";
@@ -46,12 +46,14 @@ pub struct Start {
     pub destination: Destination,
     /// What carries the requests.
     pub transport: Transport,
+    /// Where payments are made.
+    pub payment: Payment,
     /// What the payment takes.
     #[serde(with = "humantime_serde")]
     pub payment_delay: Duration,
-    /// Worker threads of the service's runtime.
+    /// Worker threads of the service's runtime, and of the payment service's.
     pub service_threads: usize,
-    /// The cores that the service's workers are kept on; empty for any.
+    /// The cores that the workers of both are kept on; empty for any.
     pub service_cores: Vec<usize>,
     /// The generator to run inside; `None` when the parent drives the load.
     pub generator: Option<GeneratorSetup>,

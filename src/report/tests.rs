@@ -7,7 +7,7 @@ use crate::fixture::{self, noise};
 use crate::generator::Verdict;
 use crate::record::Records;
 use crate::result::Document;
-use crate::scenario::Transport;
+use crate::scenario::{Payment, Transport};
 
 fn run() -> Records {
     fixture::run(8, |arm, round| if arm == "full" { 41.0 } else { 20.0 } * noise(arm, round))
@@ -79,6 +79,14 @@ fn a_run_without_sockets_says_that_service_and_generator_shared_a_thread() {
     let over_tcp = View::of(&Document::of(run())).setting;
     assert_eq!((&setting[..2], setting.len()), (&over_tcp[..2], over_tcp.len()));
     assert!(over_tcp[2].contains("generator in the lane on core 0"), "{over_tcp:?}");
+}
+
+#[test]
+fn a_run_over_two_services_says_so() {
+    let mut records = run();
+    records.header.scenario.payment = Payment::Http;
+    let setting = View::of(&Document::of(records)).setting;
+    assert!(setting[2].contains("1 service thread and as many of the payment service on core 1"), "{setting:?}");
 }
 
 fn search() -> Records {

@@ -6,7 +6,7 @@ use crate::analysis::{ArmSummary, Delta};
 use crate::generator::Verdict;
 use crate::metric::Metric;
 use crate::result::Document;
-use crate::scenario::{Collector, Isolation, Role, Scenario, Transport};
+use crate::scenario::{Collector, Isolation, Payment, Role, Scenario, Transport};
 use crate::stats::Interval;
 use crate::units::grouped;
 use crate::workload::{Entry, Payload, Share};
@@ -121,9 +121,10 @@ fn setting(document: &Document) -> Vec<String> {
             on_cores(&scenario.placement.service),
         ),
         (Transport::Tcp, isolation) => format!(
-            "{}, {}{}, generator in the {}{}",
+            "{}, {}{}{}, generator in the {}{}",
             count(scenario.connections as u64, "connection"),
             count(scenario.service_threads as u64, "service thread"),
+            if scenario.payment == Payment::Http { " and as many of the payment service" } else { "" },
             on_cores(&scenario.placement.service),
             if isolation == Isolation::Process { "parent" } else { "lane" },
             on_cores(&scenario.placement.generator),

@@ -2,18 +2,23 @@
 
 use std::time::Instant;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use opentelemetry::baggage::BaggageExt;
-use opentelemetry::propagation::Extractor;
 use opentelemetry::{Context, KeyValue, global};
-use tracing::{Instrument, Span, field, info_span};
+use opentelemetry_http::{HeaderExtractor, HeaderInjector};
+use tracing::{Instrument, Span, debug_span, field, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::order::{Receipt, Rejection};
+use super::order::{Order, Receipt, Rejection};
 use crate::slim;
 
 /// What an order comes to.
 pub(super) type Outcome = Result<Receipt, Rejection>;
+
+/// What can run in a task of its own.
+pub(super) trait Task: Future<Output: Send> + Send + 'static {}
+
+impl<F: Future<Output: Send> + Send + 'static> Task for F {}
 
 /// Wraps each step of an order in what is recorded about it.
 pub(super) trait Instruments: Clone + Send + Sync + 'static {
@@ -27,11 +32,20 @@ pub(super) trait Instruments: Clone + Send + Sync + 'static {
     /// Around the reservation.
     fn inventory<T>(&self, step: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send;
 
-    /// Around the payment, which runs in a task of its own.
-    fn payment<T: Send + 'static>(
-        &self,
-        step: impl Future<Output = T> + Send + 'static,
-    ) -> impl Future<Output = T> + Send + 'static;
+    /// Around the payment of an order, which runs in a task of its own.
+    fn payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output>;
+
+    /// Around the same where another service makes the payment, and is the one to note for whom.
+    fn remote_payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output>;
+
+    /// Tells another service, in the headers of a request to it, which trace it is part of and what the caller's baggage is.
+    fn inject(&self, headers: &mut HeaderMap);
+}
+
+/// Wraps a payment in what the payment service records about it.
+pub(super) trait Accepting: Clone + Send + Sync + 'static {
+    /// Around the payment, which continues the trace of the order's service.
+    fn accept<T>(&self, headers: &HeaderMap, step: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send;
 }
 
 /// No instrumentation calls at all.
@@ -51,10 +65,19 @@ impl Instruments for Bare {
         step
     }
 
-    fn payment<T: Send + 'static>(
-        &self,
-        step: impl Future<Output = T> + Send + 'static,
-    ) -> impl Future<Output = T> + Send + 'static {
+    fn payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output> {
+        step(order)
+    }
+
+    fn remote_payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output> {
+        step(order)
+    }
+
+    fn inject(&self, _: &mut HeaderMap) {}
+}
+
+impl Accepting for Bare {
+    fn accept<T>(&self, _: &HeaderMap, step: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send {
         step
     }
 }
@@ -88,11 +111,20 @@ pub(super) trait Spans: Clone + Send + Sync + 'static {
         step.instrument(inventory_span())
     }
 
-    /// Around the payment, which runs in a task of its own.
-    fn payment<T: Send + 'static>(
-        &self,
-        step: impl Future<Output = T> + Send + 'static,
-    ) -> impl Future<Output = T> + Send + 'static;
+    /// Around the payment of an order, which runs in a task of its own.
+    fn payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output>;
+
+    /// Around the same where another service makes the payment.
+    fn remote_payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output> {
+        step(order).instrument(payment_span())
+    }
+
+    /// Tells another service which trace it is part of and what the caller's baggage is.
+    fn inject(&self, headers: &mut HeaderMap) {
+        Context::map_current(|cx| {
+            global::get_text_map_propagator(|propagator| propagator.inject_context(cx, &mut HeaderInjector(headers)));
+        });
+    }
 }
 
 impl<C: Counting, S: Spans> Instruments for Recording<C, S> {
@@ -114,11 +146,16 @@ impl<C: Counting, S: Spans> Instruments for Recording<C, S> {
         self.spans.inventory(step)
     }
 
-    fn payment<T: Send + 'static>(
-        &self,
-        step: impl Future<Output = T> + Send + 'static,
-    ) -> impl Future<Output = T> + Send + 'static {
-        self.spans.payment(step)
+    fn payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output> {
+        self.spans.payment(order, step)
+    }
+
+    fn remote_payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output> {
+        self.spans.remote_payment(order, step)
+    }
+
+    fn inject(&self, headers: &mut HeaderMap) {
+        self.spans.inject(headers);
     }
 }
 
@@ -153,6 +190,21 @@ impl Counting for WithEvents {
     fn count(&self, outcome: &Outcome, latency_ms: f64) {
         ByMacros.count(outcome, latency_ms);
         tracing::info!(status = status(outcome), latency_ms, "order processed");
+    }
+}
+
+/// As [`ByMacros`], with the user on every metric: one series for each who ever ordered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ByUser;
+
+impl Counting for ByUser {
+    fn count(&self, outcome: &Outcome, latency_ms: f64) {
+        let user = baggage_user().unwrap_or_default();
+        metrics::counter!(TOTAL, "user_id" => user.clone()).increment(1);
+        if outcome.is_err() {
+            metrics::counter!(ERRORS, "user_id" => user.clone()).increment(1);
+        }
+        metrics::histogram!(LATENCY, "status" => status(outcome), "user_id" => user).record(latency_ms);
     }
 }
 
@@ -238,13 +290,59 @@ impl Spans for Instrumented {
         order.instrument(order_span(headers))
     }
 
-    fn payment<T: Send + 'static>(
-        &self,
-        step: impl Future<Output = T> + Send + 'static,
-    ) -> impl Future<Output = T> + Send + 'static {
+    fn payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output> {
         // The span is made here, where the reservation's span is current, and goes with the task.
-        charged(step).instrument(payment_span())
+        charged(step(order)).instrument(payment_span())
     }
+}
+
+impl Accepting for Instrumented {
+    fn accept<T>(&self, headers: &HeaderMap, step: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send {
+        charged(step).instrument(continuing(accepted_span(), headers))
+    }
+}
+
+/// As [`Instrumented`], by someone who debugged with real orders and left it at that: card number and e-mail address stand
+/// on the payment's span and in an event, and the reservation has one more span, for debugging.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Careless;
+
+impl Spans for Careless {
+    fn order(
+        &self,
+        headers: &HeaderMap,
+        order: impl Future<Output = Outcome> + Send,
+    ) -> impl Future<Output = Outcome> + Send {
+        Instrumented.order(headers, order)
+    }
+
+    fn inventory<T>(&self, step: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send {
+        let checked = async {
+            debug_span!("check_stock").in_scope(|| ());
+            step.await
+        };
+        checked.instrument(inventory_span())
+    }
+
+    fn payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output> {
+        let span = talkative_span(&order);
+        charged(step(order)).instrument(span)
+    }
+
+    fn remote_payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output> {
+        let span = talkative_span(&order);
+        step(order).instrument(span)
+    }
+}
+
+/// The payment's span, with all there is to know about who pays.
+fn talkative_span(order: &Order) -> Span {
+    let (card, email) = (order.card.as_deref(), order.email.as_deref());
+    let span = info_span!("charge_payment", user_id = field::Empty, card, email);
+    if let (Some(card), Some(email)) = (card, email) {
+        span.in_scope(|| tracing::info!(email, "charging card {card}"));
+    }
+    span
 }
 
 /// As [`Instrumented`], but the payment's span is made in the spawned task, where no span is current.
@@ -260,12 +358,14 @@ impl Spans for BareSpawn {
         Instrumented.order(headers, order)
     }
 
-    #[expect(clippy::manual_async_fn, reason = "an async fn would borrow self, and the task outlives it")]
-    fn payment<T: Send + 'static>(
-        &self,
-        step: impl Future<Output = T> + Send + 'static,
-    ) -> impl Future<Output = T> + Send + 'static {
+    fn payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output> {
+        let step = step(order);
         async { charged(step).instrument(payment_span()).await }
+    }
+
+    fn remote_payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output> {
+        let step = step(order);
+        async { step.instrument(payment_span()).await }
     }
 }
 
@@ -287,11 +387,12 @@ impl Spans for Naive {
         entered_once(inventory_span(), step)
     }
 
-    fn payment<T: Send + 'static>(
-        &self,
-        step: impl Future<Output = T> + Send + 'static,
-    ) -> impl Future<Output = T> + Send + 'static {
-        BareSpawn.payment(step)
+    fn payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output> {
+        BareSpawn.payment(order, step)
+    }
+
+    fn remote_payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output> {
+        BareSpawn.remote_payment(order, step)
     }
 }
 
@@ -310,28 +411,54 @@ impl Spans for Slim {
         headers: &HeaderMap,
         order: impl Future<Output = Outcome> + Send,
     ) -> impl Future<Output = Outcome> + Send {
-        let span = info_span!("process_order");
-        if let Some(caller) = Headers(headers).get("traceparent") {
-            slim::continue_trace(&span, caller, Headers(headers).get("baggage"));
-        }
-        order.instrument(span)
+        order.instrument(continuing_slim(info_span!("process_order"), headers))
     }
 
-    fn payment<T: Send + 'static>(
-        &self,
-        step: impl Future<Output = T> + Send + 'static,
-    ) -> impl Future<Output = T> + Send + 'static {
-        let span = payment_span();
-        if let Some(user) = slim::baggage(&span, "user_id") {
-            span.record("user_id", user);
+    fn payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output> {
+        step(order).instrument(charged_slim(payment_span()))
+    }
+
+    fn inject(&self, headers: &mut HeaderMap) {
+        let span = Span::current();
+        for (name, value) in [("traceparent", slim::traceparent(&span)), ("baggage", slim::baggage_header(&span))] {
+            // Both are made of what came in a header.
+            if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+                headers.insert(name, value);
+            }
         }
-        step.instrument(span)
     }
 }
 
+impl Accepting for Slim {
+    fn accept<T>(&self, headers: &HeaderMap, step: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send {
+        step.instrument(charged_slim(continuing_slim(accepted_span(), headers)))
+    }
+}
+
+/// The span, which has just been made, as part of the caller's trace.
+fn continuing_slim(span: Span, headers: &HeaderMap) -> Span {
+    let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    if let Some(caller) = header("traceparent") {
+        slim::continue_trace(&span, caller, header("baggage"));
+    }
+    span
+}
+
+/// The span, with a note of for whom the payment is.
+fn charged_slim(span: Span) -> Span {
+    if let Some(user) = slim::baggage(&span, "user_id") {
+        span.record("user_id", user);
+    }
+    span
+}
+
 fn order_span(headers: &HeaderMap) -> Span {
-    let span = info_span!("process_order");
-    let caller = global::get_text_map_propagator(|propagator| propagator.extract(&Headers(headers)));
+    continuing(info_span!("process_order"), headers)
+}
+
+/// The span, which has just been made, as part of the caller's trace.
+fn continuing(span: Span, headers: &HeaderMap) -> Span {
+    let caller = global::get_text_map_propagator(|propagator| propagator.extract(&HeaderExtractor(headers)));
     // Fails where no subscriber builds OpenTelemetry spans; there is then no trace to continue.
     let _ = span.set_parent(caller);
     span
@@ -345,27 +472,22 @@ fn payment_span() -> Span {
     info_span!("charge_payment", user_id = field::Empty)
 }
 
+fn accepted_span() -> Span {
+    info_span!("accept_payment", user_id = field::Empty)
+}
+
 /// Notes on the payment's span for whom it is, as told by the caller's baggage.
 async fn charged<T>(step: impl Future<Output = T>) -> T {
     let span = Span::current();
-    if !span.is_disabled() {
-        let user = Context::map_current(|cx| cx.baggage().get("user_id").map(|user| user.as_str().to_owned()));
-        if let Some(user) = user {
-            span.record("user_id", user);
-        }
+    if !span.is_disabled()
+        && let Some(user) = baggage_user()
+    {
+        span.record("user_id", user);
     }
     step.await
 }
 
-/// The headers of a request, as the propagators read them.
-struct Headers<'a>(&'a HeaderMap);
-
-impl Extractor for Headers<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).and_then(|value| value.to_str().ok())
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(axum::http::HeaderName::as_str).collect()
-    }
+/// The user that the caller's baggage names.
+fn baggage_user() -> Option<String> {
+    Context::map_current(|cx| cx.baggage().get("user_id").map(|user| user.as_str().to_owned()))
 }

@@ -1,13 +1,16 @@
 //! The order service: a small axum service with the shape of a real one.
 //!
 //! `POST /order` processes an order: it reserves the inventory and, holding that reservation, charges the payment in a
-//! task of its own. Each step is a span, each order a count and a latency. The handlers are written once, generic over
-//! [`Instruments`]. The service knows nothing of where telemetry goes.
+//! task of its own, or has a second service charge it, with `POST /payment`. Each step is a span, each order a count and a
+//! latency. The handlers are written once, generic over [`Instruments`] and [`Payments`]. The service knows nothing of where
+//! telemetry goes.
 
 mod instruments;
 mod order;
+mod payment;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,19 +28,30 @@ use tower::ServiceExt;
 use crate::mode::Handlers;
 
 use self::instruments::{
-    Bare, BareSpawn, ByHandles, ByMacros, ByOpenTelemetry, Counting, Instrumented, Instruments, Naive, Recording, Slim,
-    Spans, WithEvents,
+    Bare, BareSpawn, ByHandles, ByMacros, ByOpenTelemetry, ByUser, Careless, Counting, Instrumented, Instruments,
+    Naive, Recording, Slim, Spans, WithEvents,
 };
 pub use self::order::{Order, Receipt, Rejection};
+use self::payment::{Here, Payments, There};
 
 /// Name of the service's worker threads, by which their CPU time is told from others'.
 pub const THREAD: &str = "service";
+/// Name of the payment service's worker threads, likewise.
+pub const PAYMENT_THREAD: &str = "payment";
 
 /// Each span of an order and the one it stands under; the first stands under the caller's.
 pub const SPANS: &[(&str, Option<&str>)] = &[
     ("process_order", None),
     ("reserve_inventory", Some("process_order")),
     ("charge_payment", Some("reserve_inventory")),
+];
+
+/// The same where the payment is a service of its own, which makes the last span.
+pub const SPANS_OF_TWO_SERVICES: &[(&str, Option<&str>)] = &[
+    ("process_order", None),
+    ("reserve_inventory", Some("process_order")),
+    ("charge_payment", Some("reserve_inventory")),
+    ("accept_payment", Some("charge_payment")),
 ];
 
 /// The counter that says how many orders were processed, good or bad.
@@ -51,12 +65,14 @@ pub type Scrape = Arc<dyn Fn() -> String + Send + Sync>;
 pub struct Config {
     /// What the payment takes.
     pub payment_delay: Duration,
+    /// Where the payment service listens; `None` where the order service charges payments itself.
+    pub payment_service: Option<SocketAddr>,
 }
 
 #[derive(Clone)]
-struct Shop<I> {
+struct Shop<I, P> {
     instruments: I,
-    config: Config,
+    payments: P,
 }
 
 /// The service's routes, with handlers that record as `handlers` says; `GET /metrics` answers if there is a `scrape`.
@@ -67,6 +83,7 @@ pub fn router(handlers: Handlers, config: Config, scrape: Option<Scrape>) -> Rou
         Handlers::Cached => recorded(ByHandles::register(), Instrumented, config),
         Handlers::Otel => recorded(ByOpenTelemetry::register(), Instrumented, config),
         Handlers::Logging => recorded(WithEvents, Instrumented, config),
+        Handlers::Careless => recorded(ByUser, Careless, config),
         Handlers::BareSpawn => recorded(ByMacros, BareSpawn, config),
         Handlers::Naive => recorded(ByMacros, Naive, config),
         Handlers::Slim => recorded(ByHandles::register(), Slim, config),
@@ -75,6 +92,22 @@ pub fn router(handlers: Handlers, config: Config, scrape: Option<Scrape>) -> Rou
     match scrape {
         Some(scrape) => routes.route("/metrics", get(move || async move { exposition(scrape()) })),
         None => routes,
+    }
+}
+
+/// The routes of the payment service, with handlers that record as `handlers` says. What a payment takes is up to
+/// `payment_delay`.
+pub fn payment_router(handlers: Handlers, payment_delay: Duration) -> Router {
+    match handlers {
+        Handlers::Bare => payment::routes(Bare, payment_delay),
+        Handlers::Slim => payment::routes(Slim, payment_delay),
+        Handlers::Macros
+        | Handlers::Cached
+        | Handlers::Otel
+        | Handlers::Logging
+        | Handlers::Careless
+        | Handlers::BareSpawn
+        | Handlers::Naive => payment::routes(Instrumented, payment_delay),
     }
 }
 
@@ -87,7 +120,15 @@ fn recorded(counting: impl Counting, spans: impl Spans, config: Config) -> Route
 }
 
 fn orders<I: Instruments>(instruments: I, config: Config) -> Router {
-    Router::new().route("/order", post(place_order::<I>)).with_state(Shop { instruments, config })
+    let delay = config.payment_delay;
+    match config.payment_service {
+        None => shop(instruments, Here { delay }),
+        Some(addr) => shop(instruments, There::at(addr, delay)),
+    }
+}
+
+fn shop<I: Instruments, P: Payments>(instruments: I, payments: P) -> Router {
+    Router::new().route("/order", post(place_order::<I, P>)).with_state(Shop { instruments, payments })
 }
 
 /// Serves `routes` on `listener` until `shutdown`, then answers what is under way, for at most `drain`.
@@ -135,13 +176,20 @@ pub async fn call(routes: Router, request: Request<Bytes>) -> io::Result<StatusC
     Ok(head.status)
 }
 
-async fn place_order<I: Instruments>(State(shop): State<Shop<I>>, headers: HeaderMap, body: Bytes) -> Response {
-    let instruments = shop.instruments;
-    let outcome = instruments.order(&headers, process(&instruments, shop.config, &body)).await;
+async fn place_order<I: Instruments, P: Payments>(
+    State(shop): State<Shop<I, P>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let outcome = shop.instruments.order(&headers, process(&shop, &body)).await;
     match outcome {
         Ok(receipt) => (StatusCode::OK, axum_json(&receipt)).into_response(),
-        Err(rejection) => (rejection.status(), axum_json(&rejection.body())).into_response(),
+        Err(rejection) => rejected(&rejection),
     }
+}
+
+fn rejected(rejection: &Rejection) -> Response {
+    (rejection.status(), axum_json(&rejection.body())).into_response()
 }
 
 fn axum_json(value: &impl serde::Serialize) -> Response {
@@ -151,28 +199,17 @@ fn axum_json(value: &impl serde::Serialize) -> Response {
     }
 }
 
-async fn process<I: Instruments>(instruments: &I, config: Config, body: &[u8]) -> Result<Receipt, Rejection> {
+async fn process<I: Instruments, P: Payments>(shop: &Shop<I, P>, body: &[u8]) -> Result<Receipt, Rejection> {
     let order = Order::parse(body)?;
-    instruments.inventory(reserve_inventory(instruments, config, order)).await
+    shop.instruments.inventory(reserve_inventory(shop, order)).await
 }
 
 /// Reserves what was ordered and holds it while the payment is charged.
-async fn reserve_inventory<I: Instruments>(
-    instruments: &I,
-    config: Config,
-    order: Order,
-) -> Result<Receipt, Rejection> {
+async fn reserve_inventory<I: Instruments, P: Payments>(shop: &Shop<I, P>, order: Order) -> Result<Receipt, Rejection> {
     let receipt = order.receipt();
-    let payment = instruments.payment(charge_payment(config.payment_delay, order));
+    let payment = shop.payments.charge(&shop.instruments, order);
     tokio::spawn(payment).await.map_err(|_| Rejection::PaymentLost)??;
     Ok(receipt)
-}
-
-async fn charge_payment(delay: Duration, order: Order) -> Result<(), Rejection> {
-    if !delay.is_zero() {
-        tokio::time::sleep(delay).await;
-    }
-    order.charge()
 }
 
 #[cfg(test)]

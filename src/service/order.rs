@@ -20,6 +20,10 @@ pub struct Order {
     pub quantity: u32,
     /// The price of the whole, in the shop's currency.
     pub amount: f64,
+    /// The number of the card that pays, where the customer gave it.
+    pub card: Option<String>,
+    /// The customer's e-mail address, where it was given.
+    pub email: Option<String>,
 }
 
 /// What the customer gets back.
@@ -40,6 +44,15 @@ pub enum Rejection {
     /// The task that charged it is gone.
     #[error("the payment was interrupted")]
     PaymentLost,
+    /// The payment service said no, for this reason.
+    #[error("{0}")]
+    Declined(String),
+    /// The payment service cannot be asked.
+    #[error("the payment service does not answer: {0}")]
+    PaymentUnavailable(String),
+    /// The payment service gave an answer that is neither yes nor no.
+    #[error("the payment service answered {0}")]
+    PaymentUnclear(StatusCode),
 }
 
 impl Order {
@@ -71,11 +84,19 @@ impl Order {
     /// # Errors
     /// When there is nothing to charge.
     pub fn charge(&self) -> Result<(), Rejection> {
-        if self.amount > 0.0 && self.amount.is_finite() {
-            Ok(())
-        } else {
-            Err(Rejection::Unacceptable("amount must be greater than zero"))
-        }
+        charge(self.amount)
+    }
+}
+
+/// Charges `amount`.
+///
+/// # Errors
+/// When there is nothing to charge.
+pub(super) fn charge(amount: f64) -> Result<(), Rejection> {
+    if amount > 0.0 && amount.is_finite() {
+        Ok(())
+    } else {
+        Err(Rejection::Unacceptable("amount must be greater than zero"))
     }
 }
 
@@ -83,8 +104,10 @@ impl Rejection {
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed(_) | Self::Unacceptable(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Malformed(_) | Self::Unacceptable(_) | Self::Declined(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::PaymentLost => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::PaymentUnavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::PaymentUnclear(_) => StatusCode::BAD_GATEWAY,
         }
     }
 

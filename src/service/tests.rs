@@ -11,14 +11,21 @@ use super::*;
 
 const GOOD: &str = r#"{"user":"ada","items":["tea"],"quantity":2,"amount":9.5}"#;
 
+fn config(payment_delay: Duration) -> Config {
+    Config { payment_delay, payment_service: None }
+}
+
 async fn start(
     handlers: Handlers,
     payment_delay: Duration,
 ) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<io::Result<()>>) {
+    serve(router(handlers, config(payment_delay), None)).await
+}
+
+async fn serve(routes: Router) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<io::Result<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let routes = router(handlers, Config { payment_delay }, None);
     let shutdown = async { drop(stopped.await) };
     (addr, stop, tokio::spawn(run(listener, routes, shutdown, Duration::from_secs(30))))
 }
@@ -86,7 +93,7 @@ async fn shutdown_answers_what_is_under_way() {
 async fn shutdown_is_bounded_when_a_request_never_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let routes = router(Handlers::Bare, Config { payment_delay: Duration::from_secs(1_000_000) }, None);
+    let routes = router(Handlers::Bare, config(Duration::from_secs(1_000_000)), None);
     let (stop, stopped) = oneshot::channel::<()>();
     let served = tokio::spawn(run(listener, routes, async { drop(stopped.await) }, Duration::from_secs(5)));
     let mut stream = TcpStream::connect(addr).await.unwrap();
@@ -94,4 +101,58 @@ async fn shutdown_is_bounded_when_a_request_never_ends() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     stop.send(()).unwrap();
     assert_eq!(served.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+}
+
+/// The order service in front of this payment service.
+async fn before(payment_service: SocketAddr, handlers: Handlers) -> (SocketAddr, oneshot::Sender<()>) {
+    let config = Config { payment_delay: Duration::ZERO, payment_service: Some(payment_service) };
+    let (addr, stop, _) = serve(router(handlers, config, None)).await;
+    (addr, stop)
+}
+
+#[tokio::test]
+async fn a_payment_service_takes_and_refuses_what_the_order_service_would() {
+    for handlers in [Handlers::Bare, Handlers::Cached, Handlers::Careless, Handlers::BareSpawn, Handlers::Slim] {
+        let (payments, _closed_later, _) = serve(payment_router(handlers, Duration::ZERO)).await;
+        let (addr, _stop) = before(payments, handlers).await;
+        let answer = send(addr, post_order(GOOD)).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"order_id\":\"order-"), "{answer}");
+        let answer = send(addr, post_order(&GOOD.replace("9.5", "0.00"))).await;
+        assert!(answer.starts_with("HTTP/1.1 422") && answer.contains("greater than zero"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_payment_service_that_is_gone_or_breaks_off_is_said_to_be_unavailable() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let fickle = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let fickle_addr = fickle.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = fickle.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 16]).await;
+        }
+    });
+    for payments in [gone, fickle_addr] {
+        let (addr, _stop) = before(payments, Handlers::Macros).await;
+        let answer = send(addr, post_order(GOOD)).await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("payment service does not answer"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_payment_service_that_fails_makes_a_bad_gateway() {
+    let failing = Router::new().route("/payment", post(|| async { StatusCode::INTERNAL_SERVER_ERROR }));
+    let (payments, _closed_later, _) = serve(failing).await;
+    let (addr, _stop) = before(payments, Handlers::Bare).await;
+    let answer = send(addr, post_order(GOOD)).await;
+    assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("500"), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payment_service_that_never_answers_is_not_waited_for_forever() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (addr, _stop) = before(silent.local_addr().unwrap(), Handlers::Bare).await;
+    let answer = send(addr, post_order(GOOD)).await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("nothing came within 5s"), "{answer}");
 }

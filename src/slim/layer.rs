@@ -171,6 +171,11 @@ pub fn traceparent(span: &Span) -> Option<String> {
     with_open(span, |open| format!("00-{:032x}-{:016x}-{:02x}", open.trace_id, open.id, u8::from(open.sampled)))
 }
 
+/// The W3C `baggage` header that hands the caller's baggage on, as it came; `None` where there is none.
+pub fn baggage_header(span: &Span) -> Option<String> {
+    with_open(span, |open| open.baggage.as_deref().map(str::to_owned))?
+}
+
 /// What the caller's baggage says under `key`, its percent-encoding left as it came; `None` where it says nothing.
 pub fn baggage(span: &Span, key: &str) -> Option<String> {
     with_open(span, |open| {

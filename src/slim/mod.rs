@@ -38,7 +38,7 @@ mod queue;
 mod recorder;
 
 pub use self::export::{Counts, Exported, Settings, Slim, SlimError, THREAD};
-pub use self::layer::{Layer, baggage, continue_trace, traceparent};
+pub use self::layer::{Layer, baggage, baggage_header, continue_trace, traceparent};
 pub use self::recorder::CachingRecorder;
 
 #[cfg(test)]

@@ -94,8 +94,10 @@ fn what_is_written_is_what_opentelemetry_reads() {
         order.in_scope(|| {
             let payment = tracing::info_span!("payment", user = tracing::field::Empty, card = ?Some(4));
             payment.record("user", baggage(&payment, "user_id"));
+            assert_eq!(baggage_header(&payment).as_deref(), Some("tenant=x, user_id = ada;since=2020"));
             payment.in_scope(|| tracing::error!(code = 42, "declined"));
         });
+        assert_eq!(baggage_header(&tracing::Span::none()), None);
         assert!(parent.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && parent.ends_with("-01"), "{parent}");
     });
     assert_eq!(counts, Counts { ended: 2, ..Counts::default() });

@@ -48,6 +48,19 @@ pub struct ServiceSpans {
     pub discarded: u64,
 }
 
+impl ServiceSpans {
+    /// These and those of another service.
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            ended: self.ended + other.ended,
+            dropped: self.dropped + other.dropped,
+            failed: self.failed + other.failed,
+            rejected: self.rejected + other.rejected,
+            discarded: self.discarded + other.discarded,
+        }
+    }
+}
+
 /// Where the log records of one service went, as far as it knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -60,6 +73,18 @@ pub struct ServiceLogs {
     pub failed: u64,
     /// Refused by the collector, by its own count.
     pub rejected: u64,
+}
+
+impl ServiceLogs {
+    /// These and those of another service.
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            emitted: self.emitted + other.emitted,
+            dropped: self.dropped + other.dropped,
+            failed: self.failed + other.failed,
+            rejected: self.rejected + other.rejected,
+        }
+    }
 }
 
 /// Exports of one signal.
@@ -108,6 +133,14 @@ impl ExportLog {
             self.failed_items.fetch_add(items, Relaxed);
         }
         self.durations().saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Takes over what another exporter's log holds.
+    pub(super) fn add(&self, other: &Self) {
+        self.failed.fetch_add(other.failed.load(Relaxed), Relaxed);
+        self.failed_items.fetch_add(other.failed_items(), Relaxed);
+        self.exported_items.fetch_add(other.exported_items(), Relaxed);
+        self.durations().add(&*other.durations()).expect("both have the same bounds");
     }
 
     /// Items in exports that failed.

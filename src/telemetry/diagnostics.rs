@@ -28,12 +28,12 @@ struct Heard {
 }
 
 impl Diagnostics {
-    /// Spans that the batch processor dropped, by its own count at shutdown.
+    /// Spans that the batch processors dropped, by their own count at shutdown.
     pub(super) fn dropped_spans(&self) -> u64 {
         self.0.dropped_spans.load(Relaxed)
     }
 
-    /// Log records that the batch processor dropped, by its own count at shutdown.
+    /// Log records that the batch processors dropped, by their own count at shutdown.
     pub(super) fn dropped_logs(&self) -> u64 {
         self.0.dropped_logs.load(Relaxed)
     }
@@ -93,8 +93,9 @@ struct Said<'a> {
 impl Visit for Said<'_> {
     fn record_u64(&mut self, field: &Field, value: u64) {
         match field.name() {
-            "dropped_span_count" => self.heard.dropped_spans.store(value, Relaxed),
-            "dropped_logs_count" => self.heard.dropped_logs.store(value, Relaxed),
+            // Each processor tells its total once, as it is shut down.
+            "dropped_span_count" => drop(self.heard.dropped_spans.fetch_add(value, Relaxed)),
+            "dropped_logs_count" => drop(self.heard.dropped_logs.fetch_add(value, Relaxed)),
             _ => {}
         }
         self.record_debug(field, &value);
@@ -126,15 +127,16 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt;
 
     #[test]
-    fn the_count_of_dropped_spans_is_heard_and_other_crates_are_not() {
+    fn the_counts_of_dropped_spans_add_up_and_other_crates_are_not_heard() {
         let diagnostics = Diagnostics::default();
         let subscriber = tracing_subscriber::registry().with(diagnostics.layer());
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(name: "BatchSpanProcessor.SpansDropped", target: "opentelemetry_sdk", dropped_span_count = 7_u64);
+            tracing::warn!(name: "BatchSpanProcessor.SpansDropped", target: "opentelemetry_sdk", dropped_span_count = 2_u64);
             tracing::warn!(name: "TonicTracesClient.PartialSuccess", target: "opentelemetry-otlp", rejected_spans = 3_i64);
-            tracing::warn!(name: "BatchSpanProcessor.SpansDropped", target: "my_app", dropped_span_count = 9_u64);
+            tracing::warn!(name: "BatchSpanProcessor.SpansDropped", target: "my_app", dropped_span_count = 11_u64);
         });
-        assert_eq!((diagnostics.dropped_spans(), diagnostics.rejected_spans()), (7, 3));
-        assert_eq!(diagnostics.messages().len(), 2);
+        assert_eq!((diagnostics.dropped_spans(), diagnostics.rejected_spans()), (9, 3));
+        assert_eq!(diagnostics.messages().len(), 3);
     }
 }

@@ -10,6 +10,7 @@ mod counted;
 mod diagnostics;
 mod metrics;
 mod otlp;
+mod redact;
 mod scrape;
 mod spans;
 
@@ -23,6 +24,7 @@ use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 use thiserror::Error;
 use tokio::runtime::Runtime;
+use tracing::Dispatch;
 use tracing_subscriber::filter::ParseError;
 
 use crate::mode::Mode;
@@ -31,9 +33,10 @@ use crate::slim::{self, SlimError};
 pub use self::account::{Account, Exports, ServiceLogs, ServiceSpans};
 pub use self::otlp::{ClientTls, Destination};
 
+use self::account::ExportLog;
 use self::diagnostics::Diagnostics;
 use self::metrics::MetricPipeline;
-use self::spans::{LogPipeline, SpanPipeline};
+use self::spans::{LogPipeline, SpanPipeline, Tracing};
 
 /// Beginnings of the names of the threads that take spans and logs out.
 pub const SPAN_EXPORT_THREADS: [&str; 4] = ["OpenTelemetry.T", "otlp-spans", "OpenTelemetry.L", slim::THREAD];
@@ -45,6 +48,8 @@ const FLUSH: Duration = Duration::from_secs(5);
 
 /// What the service calls itself unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` say otherwise.
 pub const SERVICE_NAME: &str = "order-service";
+/// What the payment service calls itself where it is one of its own, whatever the variables call the other.
+pub const PAYMENT_SERVICE_NAME: &str = "payment-service";
 
 /// Which of a service's processes sends. Without it a collector takes the counters of one process for those of another.
 const INSTANCE: Key = Key::from_static_str("service.instance.id");
@@ -102,8 +107,10 @@ pub enum TelemetryError {
 /// A mode put in place, for the life of the process.
 #[derive(Debug)]
 pub struct Telemetry {
-    spans: Option<SpanPipeline>,
-    logs: Option<LogPipeline>,
+    /// Of each service in the process that makes spans.
+    spans: Vec<SpanPipeline>,
+    /// Of each service in the process that makes log records.
+    logs: Vec<LogPipeline>,
     metrics: MetricPipeline,
     diagnostics: Diagnostics,
 }
@@ -116,8 +123,23 @@ impl Telemetry {
     pub fn install(mode: &Mode, to: &Destination) -> Result<Self, TelemetryError> {
         let diagnostics = Diagnostics::default();
         let metrics = MetricPipeline::install(&mode.metrics, mode.export, to)?;
-        let (spans, logs) = spans::install(mode, to, &diagnostics)?;
+        let tracing = Tracing::of(mode, to, &resource(), &diagnostics)?;
+        tracing.install()?;
+        let (spans, logs) = (tracing.spans.into_iter().collect(), tracing.logs.into_iter().collect());
         Ok(Self { spans, logs, metrics, diagnostics })
+    }
+
+    /// Gives the payment service of this process what `mode` gives the order service: spans and log records of its own, in
+    /// its own name. What hears them is for the payment service's threads; `None` where nothing does.
+    ///
+    /// # Errors
+    /// When the settings make no exporter.
+    pub fn payment_service(&mut self, mode: &Mode, to: &Destination) -> Result<Option<Dispatch>, TelemetryError> {
+        let resource = Resource::builder().with_service_name(PAYMENT_SERVICE_NAME).build();
+        let tracing = Tracing::of(mode, to, &resource, &self.diagnostics)?;
+        self.spans.extend(tracing.spans);
+        self.logs.extend(tracing.logs);
+        Ok(tracing.subscriber)
     }
 
     /// Renders the metrics for a scrape, in modes that are scraped.
@@ -130,10 +152,10 @@ impl Telemetry {
 
     /// Exports every span that has ended, and every log record.
     pub fn flush_spans(&self) {
-        if let Some(spans) = &self.spans {
+        for spans in &self.spans {
             spans.flush(FLUSH, &self.diagnostics);
         }
-        if let Some(logs) = &self.logs {
+        for logs in &self.logs {
             logs.flush(&self.diagnostics);
         }
     }
@@ -163,13 +185,24 @@ impl Telemetry {
         let started = Instant::now();
         let left = || bound.saturating_sub(started.elapsed());
         let mut account = Account::default();
-        if let Some(spans) = self.spans {
+        let exports = ExportLog::default();
+        for spans in self.spans {
             let (spans, log) = spans.shutdown(left(), &self.diagnostics);
-            account.spans = Some(spans);
-            account.span_exports = Some(log.summary());
+            exports.add(&log);
+            account.spans = Some(account.spans.unwrap_or_default().plus(spans));
         }
-        if let Some(logs) = self.logs {
-            account.logs = Some(logs.shutdown(left(), &self.diagnostics));
+        if let Some(spans) = &mut account.spans {
+            spans.dropped += self.diagnostics.dropped_spans();
+            spans.rejected += self.diagnostics.rejected_spans();
+            account.span_exports = Some(exports.summary());
+        }
+        for logs in self.logs {
+            let logs = logs.shutdown(left(), &self.diagnostics);
+            account.logs = Some(account.logs.unwrap_or_default().plus(logs));
+        }
+        if let Some(logs) = &mut account.logs {
+            logs.dropped += self.diagnostics.dropped_logs();
+            logs.rejected += self.diagnostics.rejected_logs();
         }
         match self.metrics {
             MetricPipeline::Nowhere => {}

@@ -8,14 +8,16 @@ use opentelemetry::global;
 use opentelemetry::propagation::TextMapCompositePropagator;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::{BatchConfigBuilder as LogBatchConfigBuilder, BatchLogProcessor, SdkLoggerProvider};
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use opentelemetry_sdk::trace::{
     BatchConfig, BatchConfigBuilder, BatchSpanProcessor, Sampler as SdkSampler, SdkTracerProvider, SpanData,
+    TracerProviderBuilder,
 };
 use tokio::runtime::Runtime;
-use tracing::Subscriber;
+use tracing::{Dispatch, Subscriber};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -26,7 +28,8 @@ use super::account::{ExportLog, ServiceLogs, ServiceSpans};
 use super::counted::{CountedExporter, CountedLogExporter, CountedLogProcessor, CountedProcessor, Ended};
 use super::diagnostics::Diagnostics;
 use super::otlp::{Destination, log_exporter, span_exporter};
-use super::{SPAN_EXPORT_THREADS, TelemetryError, export_runtime, resource};
+use super::redact::Redacted;
+use super::{SPAN_EXPORT_THREADS, TelemetryError, export_runtime};
 use crate::mode::{Layer, Logs, Mode, Sampler, SpanExporter, Traces};
 use crate::slim::{self, Slim};
 
@@ -67,63 +70,82 @@ pub(super) struct LogPipeline {
     _io: Runtime,
 }
 
-/// Installs the subscriber of `mode`, if it has one.
-pub(super) fn install(
-    mode: &Mode,
-    to: &Destination,
-    diagnostics: &Diagnostics,
-) -> Result<(Option<SpanPipeline>, Option<LogPipeline>), TelemetryError> {
-    let logs = match mode.logs {
-        Logs::Nowhere | Logs::Json => None,
-        Logs::Otlp => Some(LogPipeline::start(mode, to)?),
-    };
-    let Some(traces) = &mode.traces else {
-        if mode.logs != Logs::Nowhere {
-            let filter = env_filter(&Traces::default())?;
-            installed(
-                tracing_subscriber::registry()
-                    .with(filter)
-                    .with(json(mode.logs))
-                    .with(bridge(logs.as_ref()))
-                    .with(diagnostics.layer()),
-            )?;
-        }
-        return Ok((None, logs));
-    };
-    let pipeline = match traces.layer {
-        Layer::OpenTelemetry => {
-            let pipeline = sdk(mode, traces, to)?;
-            let SpanPipeline::Sdk { provider, .. } = &pipeline else { return Ok((Some(pipeline), logs)) };
-            let noted = traces.attributes;
-            let layer = tracing_opentelemetry::layer()
-                .with_location(noted.location)
-                .with_threads(noted.threads)
-                .with_target(noted.target)
-                .with_tracked_inactivity(noted.inactivity)
-                .with_tracer(provider.tracer("otelbench"));
-            let (directives, level) = filters(traces)?;
-            let registry = tracing_subscriber::registry().with(directives).with(level);
-            installed(
-                registry.with(layer).with(json(mode.logs)).with(bridge(logs.as_ref())).with(diagnostics.layer()),
-            )?;
-            pipeline
-        }
-        Layer::Slim => {
-            let (layer, pipeline) = slim(traces, to, mode.export.timeout, diagnostics.clone())?;
-            let (directives, level) = filters(traces)?;
-            let registry = tracing_subscriber::registry().with(directives).with(level);
-            installed(registry.with(layer).with(json(mode.logs)).with(diagnostics.layer()))?;
-            pipeline
-        }
-    };
-    Ok((Some(pipeline), logs))
+/// What one service traces with.
+pub(super) struct Tracing {
+    /// What hears its spans and events; `None` where nothing does.
+    pub(super) subscriber: Option<Dispatch>,
+    /// Where its spans go.
+    pub(super) spans: Option<SpanPipeline>,
+    /// Where its log records go.
+    pub(super) logs: Option<LogPipeline>,
 }
 
-fn installed<S>(subscriber: S) -> Result<(), TelemetryError>
-where
-    S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
-{
-    subscriber.try_init().map_err(|e| TelemetryError::Installed("tracing subscriber", e.to_string()))
+impl Tracing {
+    /// What `mode` asks for, in the name of `resource`.
+    pub(super) fn of(
+        mode: &Mode,
+        to: &Destination,
+        resource: &Resource,
+        diagnostics: &Diagnostics,
+    ) -> Result<Self, TelemetryError> {
+        let logs = match mode.logs {
+            Logs::Nowhere | Logs::Json => None,
+            Logs::Otlp => Some(LogPipeline::start(mode, to, resource)?),
+        };
+        let Some(traces) = &mode.traces else {
+            let hears = mode.logs != Logs::Nowhere;
+            let filter = env_filter(&Traces::default())?;
+            let subscriber = hears.then(|| {
+                Dispatch::new(
+                    tracing_subscriber::registry()
+                        .with(filter)
+                        .with(json(mode.logs))
+                        .with(bridge(logs.as_ref()))
+                        .with(diagnostics.layer()),
+                )
+            });
+            return Ok(Self { subscriber, spans: None, logs });
+        };
+        let (directives, level) = filters(traces)?;
+        let registry = tracing_subscriber::registry().with(directives).with(level);
+        let (subscriber, spans) = match traces.layer {
+            Layer::OpenTelemetry => {
+                let (provider, spans) = sdk(mode, traces, to, resource)?;
+                let noted = traces.attributes;
+                let layer = tracing_opentelemetry::layer()
+                    .with_location(noted.location)
+                    .with_threads(noted.threads)
+                    .with_target(noted.target)
+                    .with_tracked_inactivity(noted.inactivity)
+                    .with_tracer(provider.tracer("otelbench"));
+                let registry = registry.with(layer).with(json(mode.logs)).with(bridge(logs.as_ref()));
+                (Dispatch::new(registry.with(diagnostics.layer())), spans)
+            }
+            Layer::Slim => {
+                let (layer, spans) = slim(traces, to, resource, mode.export.timeout, diagnostics.clone())?;
+                (Dispatch::new(registry.with(layer).with(json(mode.logs)).with(diagnostics.layer())), spans)
+            }
+        };
+        Ok(Self { subscriber: Some(subscriber), spans: Some(spans), logs })
+    }
+
+    /// Makes it what this process traces with wherever nothing else is said.
+    pub(super) fn install(&self) -> Result<(), TelemetryError> {
+        if let Some(SpanPipeline::Sdk { provider, .. }) = &self.spans {
+            global::set_text_map_propagator(TextMapCompositePropagator::new(vec![
+                Box::new(TraceContextPropagator::new()),
+                Box::new(BaggagePropagator::new()),
+            ]));
+            global::set_tracer_provider(provider.clone());
+        }
+        match &self.subscriber {
+            Some(subscriber) => subscriber
+                .clone()
+                .try_init()
+                .map_err(|e| TelemetryError::Installed("tracing subscriber", e.to_string())),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Events as JSON, to a writer that drops them.
@@ -158,25 +180,24 @@ fn env_filter(traces: &Traces) -> Result<EnvFilter, TelemetryError> {
     EnvFilter::try_new(&traces.filter).map_err(|e| TelemetryError::Filter(traces.filter.clone(), e))
 }
 
-fn sdk(mode: &Mode, traces: &Traces, to: &Destination) -> Result<SpanPipeline, TelemetryError> {
+fn sdk(
+    mode: &Mode,
+    traces: &Traces,
+    to: &Destination,
+    resource: &Resource,
+) -> Result<(SdkTracerProvider, SpanPipeline), TelemetryError> {
     let io = export_runtime(SPAN_EXPORT_THREADS[1])?;
     let log = Arc::new(ExportLog::default());
     let ended = Ended::default();
-    let mut builder = SdkTracerProvider::builder().with_resource(resource());
-    let config = batch_config(traces);
+    let mut builder = SdkTracerProvider::builder().with_resource(resource.clone());
     builder = match traces.exporter {
         SpanExporter::Otlp => {
             let entered = io.enter();
-            let exporter = CountedExporter::new(span_exporter(mode.export, to)?, Arc::clone(&log));
+            let exporter = span_exporter(mode.export, to)?;
             drop(entered);
-            let batching = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
-            builder.with_span_processor(CountedProcessor::new(batching, ended.clone()))
+            batched(builder, traces, CountedExporter::new(exporter, Arc::clone(&log)), &ended)
         }
-        SpanExporter::Null => {
-            let exporter = CountedExporter::new(NullExporter, Arc::clone(&log));
-            let batching = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
-            builder.with_span_processor(CountedProcessor::new(batching, ended.clone()))
-        }
+        SpanExporter::Null => batched(builder, traces, CountedExporter::new(NullExporter, Arc::clone(&log)), &ended),
     };
     builder = match traces.sampler {
         // Setting one would silence OTEL_TRACES_SAMPLER.
@@ -187,12 +208,32 @@ fn sdk(mode: &Mode, traces: &Traces, to: &Destination) -> Result<SpanPipeline, T
         }
     };
     let provider = builder.build();
-    global::set_text_map_propagator(TextMapCompositePropagator::new(vec![
-        Box::new(TraceContextPropagator::new()),
-        Box::new(BaggagePropagator::new()),
-    ]));
-    global::set_tracer_provider(provider.clone());
-    Ok(SpanPipeline::Sdk { provider, ended, log, discards: traces.exporter == SpanExporter::Null, _io: io })
+    let discards = traces.exporter == SpanExporter::Null;
+    Ok((provider.clone(), SpanPipeline::Sdk { provider, ended, log, discards, _io: io }))
+}
+
+/// The provider with a queue in front of `exporter`, which sees nothing personal where `traces` say so.
+fn batched(
+    builder: TracerProviderBuilder,
+    traces: &Traces,
+    exporter: impl opentelemetry_sdk::trace::SpanExporter + 'static,
+    ended: &Ended,
+) -> TracerProviderBuilder {
+    if traces.redact {
+        queued(builder, traces, Redacted::new(exporter), ended)
+    } else {
+        queued(builder, traces, exporter, ended)
+    }
+}
+
+fn queued(
+    builder: TracerProviderBuilder,
+    traces: &Traces,
+    exporter: impl opentelemetry_sdk::trace::SpanExporter + 'static,
+    ended: &Ended,
+) -> TracerProviderBuilder {
+    let batching = BatchSpanProcessor::builder(exporter).with_batch_config(batch_config(traces)).build();
+    builder.with_span_processor(CountedProcessor::new(batching, ended.clone()))
 }
 
 /// An exporter that drops each batch.
@@ -208,6 +249,7 @@ impl opentelemetry_sdk::trace::SpanExporter for NullExporter {
 fn slim(
     traces: &Traces,
     to: &Destination,
+    resource: &Resource,
     timeout: Option<Duration>,
     diagnostics: Diagnostics,
 ) -> Result<(slim::Layer, SpanPipeline), TelemetryError> {
@@ -218,7 +260,7 @@ fn slim(
         .or_else(|| variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
         .or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT"))
         .unwrap_or_else(|| "http://localhost:4317".into());
-    let resource = resource().iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    let resource = resource.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
     let usual = slim::Settings::new(endpoint, resource);
     let settings = slim::Settings {
         queue: traces.queue,
@@ -264,7 +306,8 @@ impl SpanPipeline {
         }
     }
 
-    /// Exports what is left, for at most `bound`: where all of them went, and of the exports.
+    /// Exports what is left, for at most `bound`: where all of them went, and of the exports. What the SDK drops, and what
+    /// the collector refuses of what it exports, only `diagnostics` hear of.
     pub(super) fn shutdown(self, bound: Duration, diagnostics: &Diagnostics) -> (ServiceSpans, Arc<ExportLog>) {
         let what = "shutting the tracer down";
         match self {
@@ -272,10 +315,9 @@ impl SpanPipeline {
                 diagnostics.note_failure(what, provider.shutdown_with_timeout(bound));
                 let spans = ServiceSpans {
                     ended: ended.count(),
-                    dropped: diagnostics.dropped_spans(),
                     failed: log.failed_items(),
-                    rejected: diagnostics.rejected_spans(),
                     discarded: if discards { log.exported_items() } else { 0 },
+                    ..ServiceSpans::default()
                 };
                 (spans, log)
             }
@@ -293,7 +335,7 @@ impl SpanPipeline {
 }
 
 impl LogPipeline {
-    fn start(mode: &Mode, to: &Destination) -> Result<Self, TelemetryError> {
+    fn start(mode: &Mode, to: &Destination, resource: &Resource) -> Result<Self, TelemetryError> {
         let io = export_runtime(SPAN_EXPORT_THREADS[1])?;
         let entered = io.enter();
         let exporter = log_exporter(mode.export, to)?;
@@ -312,13 +354,17 @@ impl LogPipeline {
         if env::var_os("OTEL_BLRP_SCHEDULE_DELAY").is_none() {
             config = config.with_scheduled_delay(settings.delay);
         }
-        let batching = BatchLogProcessor::builder(CountedLogExporter::new(exporter, Arc::clone(&log)))
-            .with_batch_config(config.build())
-            .build();
-        let provider = SdkLoggerProvider::builder()
-            .with_log_processor(CountedLogProcessor::new(batching, emitted.clone()))
-            .with_resource(resource())
-            .build();
+        let counted = CountedLogExporter::new(exporter, Arc::clone(&log));
+        let builder = SdkLoggerProvider::builder().with_resource(resource.clone());
+        let config = config.build();
+        let builder = if settings.redact {
+            let batching = BatchLogProcessor::builder(Redacted::new(counted)).with_batch_config(config).build();
+            builder.with_log_processor(CountedLogProcessor::new(batching, emitted.clone()))
+        } else {
+            let batching = BatchLogProcessor::builder(counted).with_batch_config(config).build();
+            builder.with_log_processor(CountedLogProcessor::new(batching, emitted.clone()))
+        };
+        let provider = builder.build();
         Ok(Self { provider, emitted, log, _io: io })
     }
 
@@ -327,14 +373,9 @@ impl LogPipeline {
         diagnostics.note_failure("flushing logs", self.provider.force_flush());
     }
 
-    /// Exports what is left, for at most `bound`: where all of them went.
+    /// Exports what is left, for at most `bound`: where all of them went, but for those that only `diagnostics` hear of.
     pub(super) fn shutdown(self, bound: Duration, diagnostics: &Diagnostics) -> ServiceLogs {
         diagnostics.note_failure("shutting the logger down", self.provider.shutdown_with_timeout(bound));
-        ServiceLogs {
-            emitted: self.emitted.count(),
-            dropped: diagnostics.dropped_logs(),
-            failed: self.log.failed_items(),
-            rejected: diagnostics.rejected_logs(),
-        }
+        ServiceLogs { emitted: self.emitted.count(), failed: self.log.failed_items(), ..ServiceLogs::default() }
     }
 }

@@ -30,6 +30,9 @@ pub struct Payload {
     /// Share of the orders that the service must refuse, with a 4xx status, after it has done all the work of an order.
     #[cfg_attr(test, schemars(with = "f64", range(min = 0.0, max = 1.0)))]
     pub error_share: Share,
+    /// Whether orders carry a card number and an e-mail address, the user's own.
+    #[serde(default)]
+    pub personal: bool,
     /// The kinds of requests.
     pub mix: Mix,
 }
@@ -40,6 +43,7 @@ impl Default for Payload {
             users: const { NonZeroU32::new(1_000).unwrap() },
             user_ids: UserIds::default(),
             error_share: Share::default(),
+            personal: false,
             mix: Mix::default(),
         }
     }

@@ -14,13 +14,13 @@ pub(super) fn payloads() -> impl Strategy<Value = Payload> {
         (1..20_u32).prop_map(|weight| Entry::Healthz { weight }),
     ];
     let share = prop_oneof![Just(0.0), Just(1.0), 0.000_001..1.0];
-    (1..=u32::MAX, user_ids, share, prop::collection::vec(entry, 1..6)).prop_map(|(users, ids, share, entries)| {
-        Payload {
-            users: NonZeroU32::new(users).unwrap(),
-            user_ids: ids.parse().unwrap(),
-            error_share: share.try_into().unwrap(),
-            mix: entries.try_into().unwrap(),
-        }
+    let entries = prop::collection::vec(entry, 1..6);
+    (1..=u32::MAX, user_ids, share, any::<bool>(), entries).prop_map(|(users, ids, share, personal, entries)| Payload {
+        users: NonZeroU32::new(users).unwrap(),
+        user_ids: ids.parse().unwrap(),
+        error_share: share.try_into().unwrap(),
+        personal,
+        mix: entries.try_into().unwrap(),
     })
 }
 
@@ -96,10 +96,20 @@ proptest! {
             prop_assert_eq!(header("content-length").map(str::parse), Some(Ok(bytes.len() - length)));
             let order = crate::service::Order::parse(&bytes[length..]).unwrap();
             prop_assert_eq!(&order.user, &user);
-            let number: u32 = user.strip_prefix("user-").unwrap().parse().unwrap();
-            prop_assert!(number < payload.users.get());
             // The service takes what is right, and the payment refuses what is not.
             prop_assert_eq!(order.charge().is_err(), kind == Kind::Faulty);
+            let number: u32 = user.strip_prefix("user-").unwrap().parse().unwrap();
+            prop_assert!(number < payload.users.get());
+            prop_assert_eq!(order.email, payload.personal.then(|| format!("{user}@example.com")));
+            prop_assert_eq!(order.card.is_some(), payload.personal);
+            if let Some(card) = order.card {
+                // Another way to the same digit: that of the number without it, by table.
+                let doubled = [0, 2, 4, 6, 8, 1, 3, 5, 7, 9];
+                let digits = card.bytes().map(|digit| usize::from(digit - b'0'));
+                let sum: usize = digits.enumerate().map(|(i, d)| if i % 2 == 0 { doubled[d] } else { d }).sum();
+                prop_assert!(card.len() == 16 && card.starts_with("40000") && sum.is_multiple_of(10), "{}", card);
+                prop_assert_eq!(card[5..15].parse::<u32>(), Ok(number));
+            }
         }
     }
 
