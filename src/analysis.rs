@@ -3,6 +3,7 @@
 //! Each round gives one value per arm and metric; only these enter the statistics. A slice is not a replicate: slices of
 //! one launch share its luck, and treating them as independent gives up to 19 % false alarms at a nominal 5.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use hdrhistogram::Histogram;
@@ -608,11 +609,19 @@ fn add_exports(a: Exports, b: Exports) -> Exports {
         (Some(a), Some(b)) => Some(a.max(b)),
         (a, b) => a.or(b),
     };
+    let of_the_largest = |of: fn(&Exports) -> Option<f64>| match a.largest.cmp(&b.largest) {
+        Ordering::Less => of(&b),
+        Ordering::Equal => worst(of(&a), of(&b)),
+        Ordering::Greater => of(&a),
+    };
     Exports {
         count: a.count + b.count,
         failed: a.failed + b.failed,
         p50_ms: worst(a.p50_ms, b.p50_ms),
         p99_ms: worst(a.p99_ms, b.p99_ms),
+        largest: a.largest.max(b.largest),
+        largest_p50_ms: of_the_largest(|exports| exports.largest_p50_ms),
+        largest_mean_ms: of_the_largest(|exports| exports.largest_mean_ms),
     }
 }
 

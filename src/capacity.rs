@@ -19,6 +19,8 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::generator::{MEDIAN_LATE_INVALID, Played};
 use crate::slo::Slo;
@@ -47,7 +49,8 @@ const LONGEST_DOWN: f64 = 4.0;
 const FEWEST_REQUESTS: f64 = 20.0;
 
 /// What a step showed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// Every request was answered, and the SLO held.
     Held,
@@ -98,7 +101,32 @@ pub enum Next {
     /// Nothing: this is the capacity.
     Found(Rate),
     /// Nothing: it cannot decide, for this reason.
-    Undecided(String),
+    Undecided(Undecided),
+}
+
+/// Why a search ends without a number. In words it is of requests and their SLO.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Undecided {
+    /// The highest rate there is held.
+    #[error("{0} requests per second held, and no more can be asked for")]
+    Limitless(Rate),
+    /// The lowest rate that says anything failed.
+    #[error("the SLO is not held even at {0} requests per second")]
+    NeverHeld(Rate),
+    /// The generator was starved even at the lowest rate.
+    #[error("the generator was starved of CPU even at {0} requests per second")]
+    AlwaysStarved(Rate),
+    /// The answer would rest on the generator.
+    #[error("the generator was starved of CPU at {at} requests per second, and {held} held")]
+    Starved {
+        /// Where.
+        at: Rate,
+        /// The highest rate that held.
+        held: Rate,
+    },
+    /// It took too long.
+    #[error("{MOST_STEPS} steps brought no answer")]
+    Endless,
 }
 
 /// A search. All it knows is where it starts and what its steps have shown.
@@ -136,44 +164,25 @@ impl Search {
         let next = match (held, ceiling) {
             (None, None) => self.start,
             (Some(held), None) if held >= Rate::MAX => {
-                return Next::Undecided(format!("{held} requests per second held, and no more can be asked for"));
+                return Next::Undecided(Undecided::Limitless(held));
             }
             (Some(held), None) => rounded(held.as_f64() * stride(LONGEST_UP)),
             (None, Some(ceiling)) if ceiling.rate <= self.floor => match ceiling.cause() {
-                Some(Cause::Failed) => {
-                    return Next::Undecided(format!(
-                        "the SLO is not held even at {} requests per second",
-                        ceiling.rate
-                    ));
-                }
-                Some(Cause::Starved) => {
-                    return Next::Undecided(format!(
-                        "the generator was starved of CPU even at {} requests per second",
-                        ceiling.rate
-                    ));
-                }
+                Some(Cause::Failed) => return Next::Undecided(Undecided::NeverHeld(ceiling.rate)),
+                Some(Cause::Starved) => return Next::Undecided(Undecided::AlwaysStarved(ceiling.rate)),
                 None => ceiling.rate,
             },
             (None, Some(ceiling)) => rounded(ceiling.rate.as_f64() / stride(LONGEST_DOWN)).max(self.floor),
             (Some(held), Some(ceiling)) if ceiling.rate.as_f64() <= held.as_f64() * (1.0 + RESOLUTION) => {
                 match ceiling.cause() {
                     Some(Cause::Failed) => return Next::Found(held),
-                    Some(Cause::Starved) => {
-                        return Next::Undecided(format!(
-                            "the generator was starved of CPU at {} requests per second, and {held} held",
-                            ceiling.rate
-                        ));
-                    }
+                    Some(Cause::Starved) => return Next::Undecided(Undecided::Starved { at: ceiling.rate, held }),
                     None => ceiling.rate,
                 }
             }
             (Some(held), Some(ceiling)) => rounded((held.as_f64() * ceiling.rate.as_f64()).sqrt()),
         };
-        if self.steps.len() < MOST_STEPS {
-            Next::Try(next)
-        } else {
-            Next::Undecided(format!("{MOST_STEPS} steps brought no answer"))
-        }
+        if self.steps.len() < MOST_STEPS { Next::Try(next) } else { Next::Undecided(Undecided::Endless) }
     }
 }
 

@@ -79,8 +79,8 @@ pub(crate) fn lane(round: u32, arm: &str, traced: bool) -> LaneRecord {
     let mut account = Account::default();
     if traced {
         account.spans = Some(ServiceSpans { ended: 3 * orders, ..ServiceSpans::default() });
-        account.span_exports = Some(Exports { count: 12, failed: 0, p50_ms: Some(1.5), p99_ms: Some(3.0) });
-        account.metric_exports = Some(Exports { count: 3, failed: 0, p50_ms: Some(0.5), p99_ms: Some(0.9) });
+        account.span_exports = Some(Exports { count: 12, p50_ms: Some(1.5), p99_ms: Some(3.0), ..Exports::default() });
+        account.metric_exports = Some(Exports { count: 3, p50_ms: Some(0.5), p99_ms: Some(0.9), ..Exports::default() });
         received.spans = 3 * orders;
         received.trees = TreeReport { traces: orders, right: orders, ..TreeReport::default() };
         received.metrics.points = 6;

@@ -22,6 +22,7 @@
 //! | [`service`] | the order service that is measured |
 //! | [`telemetry`] | the only interpreter of a mode: recorder, subscriber, exporters |
 //! | [`slim`] | a tracing layer that writes OTLP itself, and a recorder that keeps handles: the cheap way, for anyone's use |
+//! | [`pipeline`] | how many spans a second a batch pipeline takes without loss, in theory and in steps |
 //! | [`sink`] | the OTLP receiver that proves what arrived |
 //! | [`probe`] | pitfalls of the telemetry crates, each shown in a process of its own |
 //! | [`meter`] | CPU by thread role, allocations, memory |
@@ -48,6 +49,7 @@ pub mod machine;
 pub mod meter;
 pub mod metric;
 pub mod mode;
+pub mod pipeline;
 pub mod placement;
 pub mod plan;
 pub mod probe;

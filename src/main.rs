@@ -32,6 +32,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             commands::capacity::run(file.as_deref(), flags)
         }
         Command::Load(args) => commands::load::run(&args.into_assignment()?),
+        Command::Pipeline(args) => commands::pipeline::run(args.into_question()),
         Command::Report(args) => commands::report::run(&args.result, args.format),
         Command::Serve(args) => {
             let endpoint = args.endpoint.as_ref().map(Endpoint::as_str);
@@ -47,5 +48,6 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Lane => commands::lane::run(),
         Command::ProbeAttempt { probe, which } => commands::probe::attempt(&probe, which),
         Command::ProbeEnvironment { variable, endpoint } => commands::probe::environment(&variable, &endpoint),
+        Command::Emit => commands::emit::run(),
     }
 }

@@ -141,10 +141,7 @@ impl Document {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), ResultError> {
-        let failed = |source| ResultError::Io { path: path.into(), source };
-        let beside = path.with_extension("json.tmp");
-        fs::write(&beside, self.to_json()).map_err(failed)?;
-        fs::rename(&beside, path).map_err(failed)
+        write_whole(path, &self.to_json()).map_err(|source| ResultError::Io { path: path.into(), source })
     }
 
     /// As JSON, one key per line.
@@ -153,6 +150,13 @@ impl Document {
         json.push('\n');
         json
     }
+}
+
+/// Writes `text` to `path`, whole or not at all.
+pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let beside = path.with_extension("json.tmp");
+    fs::write(&beside, text)?;
+    fs::rename(&beside, path)
 }
 
 #[cfg(test)]

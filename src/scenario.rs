@@ -887,7 +887,7 @@ fn default_service_threads() -> usize {
     thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }
 
-fn environment_names_a_collector() -> bool {
+pub(crate) fn environment_names_a_collector() -> bool {
     ["", "TRACES_", "METRICS_"]
         .iter()
         .any(|signal| std::env::var_os(format!("OTEL_EXPORTER_OTLP_{signal}ENDPOINT")).is_some_and(|v| !v.is_empty()))

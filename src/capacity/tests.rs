@@ -148,7 +148,7 @@ fn rates_at_which_the_generator_is_starved_are_no_answer_and_no_failure() {
         if rate > 40_000.0 { Outcome::Starved } else { holds_up_to(50_000.0)(step, rate) }
     });
     assert!(
-        matches!(&ended, Next::Undecided(why) if why.contains("starved of CPU at 40 880 requests per second, and 40 000 held")),
+        matches!(&ended, Next::Undecided(why) if why.to_string().contains("starved of CPU at 40 880 requests per second, and 40 000 held")),
         "{ended:?}"
     );
     assert!(steps.len() < 20);
@@ -157,7 +157,7 @@ fn rates_at_which_the_generator_is_starved_are_no_answer_and_no_failure() {
 #[test]
 fn what_cannot_be_decided_ends_with_its_reason() {
     let ends = |outcome| match carried_out(Search::from(per_second(10_000.0), STEP), |_, _| outcome) {
-        (Next::Undecided(why), _) => why,
+        (Next::Undecided(why), _) => why.to_string(),
         (other, _) => panic!("{other:?}"),
     };
     assert_eq!(ends(Outcome::Failed), "the SLO is not held even at 20 requests per second");

@@ -1,9 +1,11 @@
 //! The subcommands, one file each.
 
 pub mod capacity;
+pub mod emit;
 pub mod lane;
 pub mod load;
 pub mod modes;
+pub mod pipeline;
 pub mod probe;
 pub mod report;
 pub mod run;

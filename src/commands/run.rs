@@ -116,19 +116,26 @@ fn measure(scenario: &Scenario, plan: Plan, log: &mut RecordLog, quiet: bool) ->
 }
 
 fn open_log(out: &Path, header: Header) -> Result<RecordLog, Failure> {
-    let refused = |reason: &dyn std::fmt::Display| {
-        Failure::Usage(format!("--out {}: the result cannot be written there: {reason}", out.display()))
-    };
+    make_way(out)?;
+    RecordLog::create(&out.with_extension("jsonl"), header).map_err(|e| refused(out, &e))
+}
+
+fn refused(out: &Path, reason: &dyn std::fmt::Display) -> Failure {
+    Failure::Usage(format!("--out {}: the result cannot be written there: {reason}", out.display()))
+}
+
+/// Makes the folder that a result goes to, before anything is measured.
+pub(super) fn make_way(out: &Path) -> Result<(), Failure> {
     if out.is_dir() {
-        return Err(refused(&"it is a directory; name a file, such as results/run.json"));
+        return Err(refused(out, &"it is a directory; name a file, such as results/run.json"));
     }
     if out.extension().is_some_and(|extension| extension == "jsonl") {
-        return Err(refused(&"the records go to the .jsonl file beside it; name a .json file"));
+        return Err(refused(out, &"the records go to the .jsonl file beside it; name a .json file"));
     }
-    if let Some(folder) = out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder).map_err(|e| refused(&e))?;
+    match out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => fs::create_dir_all(folder).map_err(|e| refused(out, &e)),
+        None => Ok(()),
     }
-    RecordLog::create(&out.with_extension("jsonl"), header).map_err(|e| refused(&e))
 }
 
 /// Descriptors that connections take in the process that holds most of them.
@@ -148,11 +155,12 @@ fn descriptors(scenario: &Scenario) -> usize {
     }
 }
 
-fn default_out(name: &str, started: SystemTime) -> PathBuf {
+/// Where a result goes that was told no place.
+pub(super) fn default_out(name: &str, started: SystemTime) -> PathBuf {
     let time = humantime::format_rfc3339_seconds(started).to_string().replace(['-', ':'], "");
     PathBuf::from("results").join(format!("{time}-{name}.json"))
 }
 
-fn clock_seed(started: SystemTime) -> u64 {
+pub(super) fn clock_seed(started: SystemTime) -> u64 {
     started.duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_secs())
 }

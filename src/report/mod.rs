@@ -5,6 +5,7 @@
 mod capacity;
 mod ledger;
 mod markdown;
+pub mod pipeline;
 mod probes;
 mod table;
 mod view;

@@ -99,6 +99,15 @@ pub struct Exports {
     pub p50_ms: Option<f64>,
     /// 99 % took at most this long; null when there was none.
     pub p99_ms: Option<f64>,
+    /// Items in the largest.
+    #[serde(default)]
+    pub largest: u64,
+    /// Half of those that were as large took at most this long; null when there was none.
+    #[serde(default)]
+    pub largest_p50_ms: Option<f64>,
+    /// What those took on the mean: exports that follow one another take the sum.
+    #[serde(default)]
+    pub largest_mean_ms: Option<f64>,
 }
 
 /// The running log of one exporter.
@@ -107,18 +116,42 @@ pub(super) struct ExportLog {
     failed: AtomicU64,
     failed_items: AtomicU64,
     exported_items: AtomicU64,
-    durations_ns: Mutex<Histogram<u64>>,
+    durations_ns: Mutex<Durations>,
+}
+
+/// How long exports took.
+#[derive(Debug)]
+struct Durations {
+    all: Histogram<u64>,
+    /// Items in the largest so far.
+    largest: u64,
+    /// Of those that were as large.
+    of_the_largest: Histogram<u64>,
+}
+
+impl Durations {
+    fn add(&mut self, other: &Self) {
+        const SAME: &str = "all histograms have the same bounds";
+        self.all.add(&other.all).expect(SAME);
+        if other.largest > self.largest {
+            self.largest = other.largest;
+            self.of_the_largest.reset();
+        }
+        if other.largest == self.largest {
+            self.of_the_largest.add(&other.of_the_largest).expect(SAME);
+        }
+    }
 }
 
 impl Default for ExportLog {
     fn default() -> Self {
         // A minute: the exporter's own time-out is 10 s.
-        let durations = Histogram::new_with_max(60_000_000_000, 3).expect("the bounds are the library's");
+        let empty = || Histogram::new_with_max(60_000_000_000, 3).expect("the bounds are the library's");
         Self {
             failed: AtomicU64::new(0),
             failed_items: AtomicU64::new(0),
             exported_items: AtomicU64::new(0),
-            durations_ns: Mutex::new(durations),
+            durations_ns: Mutex::new(Durations { all: empty(), largest: 0, of_the_largest: empty() }),
         }
     }
 }
@@ -132,7 +165,16 @@ impl ExportLog {
             self.failed.fetch_add(1, Relaxed);
             self.failed_items.fetch_add(items, Relaxed);
         }
-        self.durations().saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let mut durations = self.durations();
+        durations.all.saturating_record(took_ns);
+        if items > durations.largest {
+            durations.largest = items;
+            durations.of_the_largest.reset();
+        }
+        if items == durations.largest {
+            durations.of_the_largest.saturating_record(took_ns);
+        }
     }
 
     /// Takes over what another exporter's log holds.
@@ -140,7 +182,7 @@ impl ExportLog {
         self.failed.fetch_add(other.failed.load(Relaxed), Relaxed);
         self.failed_items.fetch_add(other.failed_items(), Relaxed);
         self.exported_items.fetch_add(other.exported_items(), Relaxed);
-        self.durations().add(&*other.durations()).expect("both have the same bounds");
+        self.durations().add(&other.durations());
     }
 
     /// Items in exports that failed.
@@ -155,17 +197,46 @@ impl ExportLog {
 
     /// Exports tried so far.
     pub(super) fn exports(&self) -> u64 {
-        self.durations().len()
+        self.durations().all.len()
     }
 
     pub(super) fn summary(&self) -> Exports {
         let durations = self.durations();
-        let at = |q| (!durations.is_empty()).then(|| durations.value_at_quantile(q) as f64 / 1e6);
-        Exports { count: durations.len(), failed: self.failed.load(Relaxed), p50_ms: at(0.5), p99_ms: at(0.99) }
+        let at = |of: &Histogram<u64>, q| (!of.is_empty()).then(|| of.value_at_quantile(q) as f64 / 1e6);
+        Exports {
+            count: durations.all.len(),
+            failed: self.failed.load(Relaxed),
+            p50_ms: at(&durations.all, 0.5),
+            p99_ms: at(&durations.all, 0.99),
+            largest: durations.largest,
+            largest_p50_ms: at(&durations.of_the_largest, 0.5),
+            largest_mean_ms: (durations.largest > 0).then(|| durations.of_the_largest.mean() / 1e6),
+        }
     }
 
-    fn durations(&self) -> std::sync::MutexGuard<'_, Histogram<u64>> {
+    fn durations(&self) -> std::sync::MutexGuard<'_, Durations> {
         // A panic while recording cannot leave a histogram of counts in a state worth refusing.
         self.durations_ns.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_the_largest_exports_is_theirs_alone() {
+        let log = ExportLog::default();
+        assert_eq!(log.summary().largest_p50_ms, None);
+        for (items, ms) in [(100, 1), (100, 1), (512, 20), (40, 300), (40, 300), (512, 20), (40, 300)] {
+            log.exported(items, Duration::from_millis(ms), true);
+        }
+        let summary = log.summary();
+        assert_eq!((summary.count, summary.largest), (7, 512));
+        let p50 = summary.largest_p50_ms.unwrap();
+        assert!((p50 - 20.0).abs() < 0.03, "{p50}");
+        log.exported(512, Duration::from_millis(80), true);
+        let mean = log.summary().largest_mean_ms.unwrap();
+        assert!((mean - 40.0).abs() < 0.06, "{mean}");
     }
 }

@@ -1,0 +1,246 @@
+//! `otelbench pipeline`: the highest rate of spans that batch settings take without loss, and settings for a rate.
+
+use std::env;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::run::{clock_seed, default_out, make_way};
+use super::{Failure, Signal, colour, put, put_json, signalled, signals};
+use crate::lane::LOOPBACK;
+use crate::machine::{Machine, Tool};
+use crate::mode::{Layer, Mode, Sampler, SpanExporter, Traces};
+use crate::pipeline::emitter::{self, Emitted, EmitterError, Order};
+use crate::pipeline::study::{Emitting, conduct};
+use crate::pipeline::{Batching, Findings, Setup, Step, StudyError};
+use crate::progress;
+use crate::report::pipeline;
+use crate::result::write_whole;
+use crate::scenario::{Format, environment_names_a_collector};
+use crate::sink::{Receiver, Reception, Sink, TreeShape};
+use crate::telemetry::Destination;
+use crate::units::Rate;
+
+/// Name and major version of the document.
+const SCHEMA: &str = "otelbench.pipeline/1";
+
+/// What to measure, and how.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The telemetry mode.
+    pub mode: Mode,
+    /// Spans that the queue holds; `None` for the mode's own, or the environment's.
+    pub queue: Option<usize>,
+    /// Spans in one export at most; `None` as above.
+    pub batch: Option<usize>,
+    /// Longest time that a span waits for its batch; `None` as above.
+    pub delay: Option<Duration>,
+    /// Spans a second to recommend settings for.
+    pub target: Option<Rate>,
+    /// The stall that they should take.
+    pub stall: Duration,
+    /// Length of a step.
+    pub step: Duration,
+    /// Searches.
+    pub rounds: u32,
+    /// Draws where they start; `None` for the clock's.
+    pub seed: Option<u64>,
+    /// A collector; `None` for the embedded sink.
+    pub endpoint: Option<String>,
+    /// Where the result goes.
+    pub out: Option<PathBuf>,
+    /// What to print.
+    pub format: Format,
+    /// Whether to say nothing of the progress.
+    pub quiet: bool,
+}
+
+/// The stored result.
+#[derive(Debug, Serialize)]
+struct Document {
+    schema: &'static str,
+    tool: Tool,
+    machine: Machine,
+    started_at: String,
+    /// Whether it was cut short.
+    partial: bool,
+    #[serde(flatten)]
+    setup: Setup,
+    #[serde(flatten)]
+    findings: Findings,
+    steps: Vec<Step>,
+}
+
+/// Why the study stopped before its end.
+enum Cut {
+    Failed(StudyError),
+    Signalled(Signal),
+}
+
+/// Measures what is asked.
+///
+/// # Errors
+/// As the contract's exit codes have it.
+pub fn run(question: Question) -> Result<(), Failure> {
+    let traces = sending(&question.mode)?;
+    let batching = batching(&question, traces)?;
+    let slim = traces.layer == Layer::Slim;
+    let started = SystemTime::now();
+    let out = question.out.clone().unwrap_or_else(|| default_out("pipeline", started));
+    make_way(&out)?;
+    let setup = Setup {
+        mode: question.mode.name.clone(),
+        batching,
+        step: question.step,
+        rounds: question.rounds,
+        target: question.target,
+        stall: question.stall,
+        seed: question.seed.unwrap_or_else(|| clock_seed(started)),
+    };
+    let (format, quiet) = (question.format, question.quiet);
+
+    let mut steps = Vec::new();
+    let cut = measure(&setup, question, &mut steps)?;
+
+    let document = Document {
+        schema: SCHEMA,
+        tool: Tool::this(),
+        machine: Machine::this(),
+        started_at: humantime::format_rfc3339_seconds(started).to_string(),
+        partial: cut.is_some(),
+        findings: Findings::of(&setup, &steps),
+        setup,
+        steps,
+    };
+    let written = serde_json::to_string_pretty(&document).map_err(std::io::Error::other);
+    written
+        .and_then(|json| write_whole(&out, &format!("{json}\n")))
+        .map_err(|e| Failure::Invalid(format!("cannot write the result to {}: {e}", out.display())))?;
+    match format {
+        Format::Json => put_json(&document)?,
+        Format::Table => put(&pipeline::table(&document.setup, &document.findings, slim, colour()))?,
+        Format::Markdown => put(&pipeline::markdown(&document.setup, &document.findings, slim))?,
+    }
+    if !quiet {
+        eprintln!("result: {}", out.display());
+    }
+    match cut {
+        Some(Cut::Signalled(signal)) => Err(Failure::Interrupted(signal)),
+        Some(Cut::Failed(error)) => Err(Failure::Invalid(error.to_string())),
+        None => match document.findings.capacity {
+            Some(_) => Ok(()),
+            None => Err(Failure::Invalid(format!("no search found a capacity: {}", reasons(&document.findings)))),
+        },
+    }
+}
+
+fn reasons(findings: &Findings) -> String {
+    let mut reasons: Vec<&str> = findings.rounds.iter().filter_map(|round| round.reason.as_deref()).collect();
+    reasons.dedup();
+    reasons.join("; ")
+}
+
+/// The spans of `mode`, which must all be sent.
+fn sending(mode: &Mode) -> Result<&Traces, Failure> {
+    let refused = |why: &str| Failure::Usage(format!("--mode {}: {why}, such as full or tuned", mode.name));
+    let traces = mode.traces.as_ref().ok_or_else(|| refused("it makes no spans; name one that sends every span"))?;
+    if traces.exporter == SpanExporter::Null {
+        return Err(refused("its exporter drops every span; name one that sends them"));
+    }
+    if traces.sampler != Sampler::Default {
+        return Err(refused("its sampler keeps spans from the pipeline; name one that sends every span"));
+    }
+    Ok(traces)
+}
+
+/// The settings that are searched: the flags', or those of the `OTEL_BSP_*` variables, or the mode's.
+fn batching(question: &Question, traces: &Traces) -> Result<Batching, Failure> {
+    // As the SDK reads them: what is not a number counts for nothing.
+    let number = |name: &str| env::var(name).ok()?.parse::<usize>().ok().filter(|number| *number > 0);
+    let delay = number("OTEL_BSP_SCHEDULE_DELAY").map(|ms| Duration::from_millis(ms as u64));
+    let batching = Batching {
+        queue: question.queue.or_else(|| number("OTEL_BSP_MAX_QUEUE_SIZE")).unwrap_or(traces.queue),
+        batch: question.batch.or_else(|| number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE")).unwrap_or(traces.batch),
+        delay: question.delay.or(delay).unwrap_or(traces.delay),
+    };
+    if batching.batch > batching.queue {
+        return Err(Failure::Usage(format!(
+            "--batch {}: a queue of {} never holds so many; raise --queue or lower --batch",
+            batching.batch, batching.queue
+        )));
+    }
+    Ok(batching)
+}
+
+/// Plays the study, until it is done, fails, or a signal ends it.
+fn measure(setup: &Setup, question: Question, steps: &mut Vec<Step>) -> Result<Option<Cut>, Failure> {
+    let invalid = |what: &str, error: std::io::Error| Failure::Invalid(format!("cannot {what}: {error}"));
+    let executable = env::current_exe().map_err(|e| invalid("find this executable", e))?;
+    // The worker thread sees a second signal also while the first is being dealt with.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|e| invalid("start the runtime", e))?;
+    let collector = match question.endpoint {
+        Some(url) => Collector::Elsewhere(Some(url)),
+        None if environment_names_a_collector() => Collector::Elsewhere(None),
+        None => Collector::Embedded(Sink::start().map_err(|e| invalid("start the sink", e))?),
+    };
+    let mut emitters =
+        Emitters { executable, mode: question.mode, step: question.step, collector, quiet: question.quiet };
+    runtime.block_on(async {
+        let mut told = signals().map_err(|e| invalid("listen for signals", e))?;
+        tokio::select! {
+            conducted = conduct(setup, &mut emitters, steps) => Ok(conducted.err().map(Cut::Failed)),
+            // The emitter under way is killed; a step is not worth waiting for.
+            signal = signalled(&mut told) => Ok(Some(Cut::Signalled(signal))),
+        }
+    })
+}
+
+/// Where spans go.
+enum Collector {
+    Embedded(Sink),
+    /// At this URL, or, without one, where the `OTEL_*` variables say.
+    Elsewhere(Option<String>),
+}
+
+/// Real emitters, each a process of its own.
+struct Emitters {
+    executable: PathBuf,
+    mode: Mode,
+    step: Duration,
+    collector: Collector,
+    quiet: bool,
+}
+
+impl Emitting for Emitters {
+    async fn emit(&mut self, batching: Batching, rate: Rate) -> Result<(Emitted, Option<u64>), EmitterError> {
+        let receiver = match &self.collector {
+            Collector::Embedded(sink) => Some(
+                sink.listen(Reception::at(LOOPBACK, TreeShape::new(&[(emitter::SPAN, None)], None)))
+                    .map_err(|e| EmitterError::no_sink(&e))?,
+            ),
+            Collector::Elsewhere(_) => None,
+        };
+        let endpoint = match (&self.collector, &receiver) {
+            (Collector::Elsewhere(url), _) => url.clone(),
+            (_, receiver) => receiver.as_ref().map(Receiver::endpoint),
+        };
+        let destination = Destination { endpoint, tls: None };
+        let order = Order::new(self.mode.clone(), batching, destination, rate, self.step);
+        let playing = emitter::launched(&self.executable, &order);
+        let emitted = if self.quiet {
+            playing.await?
+        } else {
+            tokio::select! {
+                emitted = playing => emitted?,
+                never = progress::pass(format!("{rate} spans/s, batches of {}", batching.batch), self.step) => match never {},
+            }
+        };
+        // The emitter has had an answer to its last export, so the sink has all it will get.
+        Ok((emitted, receiver.map(|receiver| receiver.received().spans)))
+    }
+}

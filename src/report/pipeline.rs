@@ -1,0 +1,160 @@
+//! What a study of a batch pipeline found, in a handful of lines.
+
+use console::style;
+use textwrap::Options;
+
+use super::view::{duration, three_digits};
+use crate::pipeline::study::{Recommendation, Verification};
+use crate::pipeline::{Batching, Findings, Setup};
+use crate::units::{grouped, in_one_word};
+
+/// Widest line, in columns.
+const WIDTH: usize = 100;
+/// Where the text of a line begins.
+const INDENT: usize = 13;
+
+/// One line: what it is of, and what it says.
+struct Line {
+    name: &'static str,
+    text: String,
+}
+
+/// For a terminal of 100 columns; `colour` adds weight, and no meaning.
+pub fn table(setup: &Setup, findings: &Findings, slim: bool, colour: bool) -> String {
+    let bold = |text: &str| if colour { style(text).bold().force_styling(true).to_string() } else { text.to_owned() };
+    let mut out = vec![bold(&title(setup)), String::new()];
+    for Line { name, text } in lines(setup, findings, slim) {
+        let first = format!("{name:INDENT$}");
+        let rest = " ".repeat(INDENT);
+        let options = Options::new(WIDTH - 2).initial_indent(&first).subsequent_indent(&rest);
+        out.extend(textwrap::wrap(&text, options).into_iter().map(std::borrow::Cow::into_owned));
+    }
+    out.join("\n") + "\n"
+}
+
+/// For a page.
+pub fn markdown(setup: &Setup, findings: &Findings, slim: bool) -> String {
+    let lines = lines(setup, findings, slim).into_iter().map(|Line { name, text }| format!("- **{name}**: {text}\n"));
+    format!("### {}\n\n{}", title(setup), lines.collect::<String>())
+}
+
+fn title(setup: &Setup) -> String {
+    format!(
+        "{} · {} · steps of {}, {} searches",
+        setup.mode,
+        settings(setup.batching),
+        in_one_word(setup.step),
+        setup.rounds
+    )
+}
+
+fn settings(Batching { queue, batch, delay }: Batching) -> String {
+    let [queue, batch] = [queue, batch].map(|spans| grouped(spans as u64));
+    format!("queue {queue}, batches of {batch}, delay {}", in_one_word(delay))
+}
+
+fn lines(setup: &Setup, findings: &Findings, slim: bool) -> Vec<Line> {
+    let mut lines = vec![Line { name: "capacity", text: capacity(setup, findings) }];
+    let mut say = |name, text: Option<String>| lines.extend(text.map(|text| Line { name, text }));
+    let predicted = findings.predicted.zip(findings.exports).map(|(predicted, exports)| {
+        format!(
+            "{} spans/s at most: exports of {} spans, one after the other, take {} (p50; {} on the mean); in {} the queue lends \
+             up to {} spans/s more",
+            three_digits(predicted),
+            grouped(setup.batching.batch as u64),
+            duration(exports.p50_ms * 1e3),
+            duration(exports.mean_ms * 1e3),
+            in_one_word(setup.step),
+            three_digits(findings.lent),
+        )
+    });
+    say("predicted", predicted);
+    let stall = findings.absorbed_ms.zip(findings.at).map(|(ms, at)| {
+        format!("the queue absorbs one of {} at {} spans/s", duration(ms * 1e3), three_digits(at.as_f64()))
+    });
+    say("stall", stall);
+    say("recommended", findings.recommendation.as_ref().map(|recommended| recommendation(setup, recommended, slim)));
+    say("verified", findings.verification.map(Verification::in_words));
+    lines
+}
+
+fn capacity(setup: &Setup, findings: &Findings) -> String {
+    let Some(capacity) = findings.capacity else {
+        let reason = findings.rounds.iter().find_map(|round| round.reason.clone());
+        return format!("not known: {}", reason.unwrap_or_else(|| "no search was played".into()));
+    };
+    let spread = findings.interval.map_or_else(String::new, |interval| {
+        format!(" (95 %: {} … {})", three_digits(interval.low), three_digits(interval.high))
+    });
+    let undecided = match setup.rounds as usize - findings.decided {
+        0 => String::new(),
+        rounds => format!("; {rounds} of {} searches found none", setup.rounds),
+    };
+    format!("{} spans/s without loss{spread}{undecided}", three_digits(capacity))
+}
+
+fn recommendation(setup: &Setup, recommended: &Recommendation, slim: bool) -> String {
+    let Some(batching) = recommended.batching else {
+        return format!("nothing: {}", recommended.reason.as_deref().unwrap_or_default());
+    };
+    let target = setup.target.map(|target| target.to_string()).unwrap_or_default();
+    let how = if slim {
+        String::new()
+    } else {
+        format!(
+            " (OTEL_BSP_MAX_QUEUE_SIZE={} OTEL_BSP_MAX_EXPORT_BATCH_SIZE={} OTEL_BSP_SCHEDULE_DELAY={})",
+            batching.queue,
+            batching.batch,
+            batching.delay.as_millis()
+        )
+    };
+    format!("for {target} spans/s and a stall of {}: {}{how}", in_one_word(setup.stall), settings(batching))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capacity::Outcome;
+    use crate::pipeline::study::{FullExports, Round};
+    use crate::pipeline::{ExportTime, lent};
+    use crate::stats::Interval;
+    use crate::units::Rate;
+    use std::time::Duration;
+
+    #[test]
+    fn a_study_reads_well_in_100_columns() {
+        let batching = Batching { queue: 10_000, batch: 512, delay: Duration::from_secs(5) };
+        let setup = Setup {
+            mode: "full".into(),
+            batching,
+            step: Duration::from_secs(1),
+            rounds: 5,
+            target: Some(Rate::TEN_THOUSAND),
+            stall: Duration::from_secs(1),
+            seed: 1,
+        };
+        let found = Round { capacity: Some(Rate::TEN_THOUSAND), reason: None };
+        let starved = Round { capacity: None, reason: Some("the emitter was starved".into()) };
+        let findings = Findings {
+            rounds: vec![found.clone(), found.clone(), found.clone(), found, starved],
+            capacity: Some(18_400.0),
+            interval: Some(Interval { estimate: 18_400.0, low: 18_010.0, high: 18_790.0 }),
+            decided: 4,
+            exports: Some(FullExports { p50_ms: 50.8, mean_ms: 51.2 }),
+            predicted: Some(10_000.0),
+            lent: lent(batching, setup.step),
+            at: setup.target,
+            absorbed_ms: Some(1_000.0),
+            recommendation: Some(Recommendation {
+                export: ExportTime { fixed_ms: 50.0, per_span_us: 2.0 },
+                batching: Some(Batching { queue: 11_024, batch: 1_024, delay: Duration::from_secs(1) }),
+                reason: None,
+            }),
+            verification: Some(Verification { outcome: Outcome::Failed, ended: 10_000, lost: 12 }),
+        };
+        let text = table(&setup, &findings, false, false);
+        assert!(text.lines().all(|line| console::measure_text_width(line) <= WIDTH), "{text}");
+        insta::assert_snapshot!(text);
+        insta::assert_snapshot!(markdown(&setup, &findings, true));
+    }
+}
