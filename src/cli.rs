@@ -490,7 +490,7 @@ pub struct PipelineArgs {
     /// An OTLP/gRPC collector instead of the embedded sink; what it receives is then taken on trust
     #[arg(long, value_name = "URL")]
     endpoint: Option<Endpoint>,
-    /// Where the result goes [default: results/<UTC time>-pipeline.json]
+    /// Where the result goes [default: results/TIME-pipeline.json]
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
     /// What to print

@@ -413,7 +413,8 @@ fn recommendation(setup: &Setup, target: Rate, steps: &[Step]) -> Option<Recomme
     let points: Vec<(usize, f64)> = steps
         .iter()
         .filter(|step| step.purpose == Purpose::Probe)
-        .filter_map(|step| Some((step.batching.batch, step.full_exports()?.mean_ms)))
+        // Of the few exports of a probe one that met a bad moment would make the mean; a step will tell whether that was right.
+        .filter_map(|step| Some((step.batching.batch, step.full_exports()?.p50_ms)))
         .collect();
     let export = ExportTime::through(&points)?;
     let (batching, reason) = match recommend(target, setup.stall, export) {
@@ -476,7 +477,7 @@ mod tests {
                 spans: Some(ServiceSpans { ended, dropped, ..ServiceSpans::default() }),
                 span_exports: Some(Exports {
                     largest: batching.batch as u64,
-                    largest_p50_ms: Some(took_ms / 2.0),
+                    largest_p50_ms: Some(took_ms),
                     largest_mean_ms: Some(took_ms),
                     ..Exports::default()
                 }),
