@@ -18,7 +18,7 @@ use crate::service::ORDERS_TOTAL;
 use crate::sink::TreeReport;
 use crate::slo::Slo;
 use crate::stats::{Interval, Paired, sign_flip_p};
-use crate::telemetry::{Exports, ServiceSpans};
+use crate::telemetry::{Exports, ServiceLogs, ServiceSpans};
 use crate::units::{Rate, micros};
 
 /// Confidence of every interval.
@@ -132,6 +132,9 @@ pub struct TelemetrySummary {
     pub trees: Option<TreeReport>,
     /// The ledger of metrics; null in modes that record none.
     pub metrics: Option<MetricLedger>,
+    /// The ledger of log records; null in modes that make none.
+    #[serde(default)]
+    pub logs: Option<LogLedger>,
     /// Bytes the sink read, headers and framing included; null where nothing went to it.
     pub wire_bytes: Option<u64>,
     /// Exports of spans; null in modes that make none. Quantiles are the worst of any lane.
@@ -154,7 +157,8 @@ pub struct TelemetrySummary {
     pub diagnostics: Vec<String>,
 }
 
-/// Where spans went: ended = received + dropped + failed + rejected + discarded + unaccounted.
+/// Where spans went: ended = received + dropped + failed + rejected + discarded + abandoned +
+/// unaccounted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SpanLedger {
@@ -171,6 +175,9 @@ pub struct SpanLedger {
     /// Dropped on purpose, by an exporter that takes them nowhere.
     #[serde(default)]
     pub discarded: u64,
+    /// Still waiting, or under way, when the shutdown had used up its time and gave up.
+    #[serde(default)]
+    pub abandoned: u64,
     /// What is left over; must be 0. Null where `received` is.
     pub unaccounted: Option<i64>,
     /// Received more than once.
@@ -182,6 +189,26 @@ impl SpanLedger {
     pub fn lost(&self) -> u64 {
         self.received.map_or(0, |received| self.ended.saturating_sub(received + self.discarded))
     }
+}
+
+/// Where log records went: emitted = received + dropped + failed + rejected + unaccounted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct LogLedger {
+    /// Emitted by the service.
+    pub emitted: u64,
+    /// At the sink; null where they went to another collector.
+    pub received: Option<u64>,
+    /// Of these, within a trace of which the sink has a span; null where `received` is.
+    pub in_known_traces: Option<u64>,
+    /// Dropped because the queue was full, by the SDK's own count.
+    pub dropped: u64,
+    /// In batches whose export failed.
+    pub failed: u64,
+    /// Refused by the collector.
+    pub rejected: u64,
+    /// What is left over; must be 0. Null where `received` is.
+    pub unaccounted: Option<i64>,
 }
 
 /// Where metrics went.
@@ -546,9 +573,9 @@ fn telemetry(arm: &Arm, lanes: &[&LaneRecord]) -> TelemetrySummary {
     let received_here = lanes.iter().all(|lane| lane.received.is_some()) && !lanes.is_empty();
     let records_metrics = arm.mode.metrics != crate::mode::Metrics::Nowhere;
     let sum = |f: &dyn Fn(&LaneRecord) -> Option<u64>| lanes.iter().map(|lane| f(lane)).sum::<Option<u64>>();
-    let spans = lanes.iter().filter_map(|lane| lane.account.spans).reduce(add_spans).map(|spans| {
+    let spans = lanes.iter().filter_map(|lane| lane.account.spans).reduce(ServiceSpans::plus).map(|spans| {
         let received = sum(&|lane| Some(lane.received.as_ref()?.spans));
-        let known = spans.dropped + spans.failed + spans.rejected + spans.discarded;
+        let known = spans.dropped + spans.failed + spans.rejected + spans.discarded + spans.abandoned;
         SpanLedger {
             ended: spans.ended,
             received,
@@ -556,6 +583,7 @@ fn telemetry(arm: &Arm, lanes: &[&LaneRecord]) -> TelemetrySummary {
             failed: spans.failed,
             rejected: spans.rejected,
             discarded: spans.discarded,
+            abandoned: spans.abandoned,
             unaccounted: received.map(|r| spans.ended.cast_signed() - r.cast_signed() - known.cast_signed()),
             duplicated: sum(&|lane| Some(lane.received.as_ref()?.duplicated)),
         }
@@ -566,7 +594,21 @@ fn telemetry(arm: &Arm, lanes: &[&LaneRecord]) -> TelemetrySummary {
         requests_completed: lanes.iter().map(|lane| lane.orders_completed).sum(),
         requests_uncertain: lanes.iter().map(|lane| lane.orders_uncertain).sum(),
     });
+    let logs = lanes.iter().filter_map(|lane| lane.account.logs).reduce(ServiceLogs::plus).map(|logs| {
+        let received = sum(&|lane| Some(lane.received.as_ref()?.logs.records));
+        let known = logs.dropped + logs.failed + logs.rejected;
+        LogLedger {
+            emitted: logs.emitted,
+            received,
+            in_known_traces: sum(&|lane| Some(lane.received.as_ref()?.logs.in_known_traces)),
+            dropped: logs.dropped,
+            failed: logs.failed,
+            rejected: logs.rejected,
+            unaccounted: received.map(|r| logs.emitted.cast_signed() - r.cast_signed() - known.cast_signed()),
+        }
+    });
     TelemetrySummary {
+        logs,
         trees: spans.and(lanes.iter().try_fold(TreeReport::default(), |sum, lane| {
             lane.received.as_ref().map(|received| add_trees(sum, received.trees.clone()))
         })),
@@ -591,16 +633,6 @@ fn telemetry(arm: &Arm, lanes: &[&LaneRecord]) -> TelemetrySummary {
 fn orders_counted(lane: &LaneRecord) -> Option<u64> {
     let received = lane.received.as_ref().and_then(|r| r.metrics.counters.get(ORDERS_TOTAL));
     lane.account.scraped_orders.or(received.map(|total| total.round() as u64))
-}
-
-fn add_spans(a: ServiceSpans, b: ServiceSpans) -> ServiceSpans {
-    ServiceSpans {
-        ended: a.ended + b.ended,
-        dropped: a.dropped + b.dropped,
-        failed: a.failed + b.failed,
-        rejected: a.rejected + b.rejected,
-        discarded: a.discarded + b.discarded,
-    }
 }
 
 fn add_exports(a: Exports, b: Exports) -> Exports {

@@ -28,6 +28,8 @@ struct Fate {
     received: u64,
     failed: u64,
     rejected: u64,
+    /// Spans that still waited when the shutdown gave up.
+    abandoned: u64,
     /// Orders that the service answered, and that its counter said at the sink.
     orders: u64,
     counted: Option<u64>,
@@ -62,12 +64,13 @@ fn outage(mode: &str, fault: &str) -> Fate {
         let (spans, there) = (lane.account.spans.unwrap(), lane.received.as_ref().unwrap());
         assert_eq!((spans.ended, lane.orders_uncertain), (lane.orders_completed * 3, 0), "{lane:?}");
         assert_eq!((spans.dropped, there.duplicated), (0, 0), "{lane:?}");
-        assert_eq!(spans.ended, there.spans + spans.failed + spans.rejected, "{lane:?}");
+        assert_eq!(spans.ended, there.spans + spans.failed + spans.rejected + spans.abandoned, "{lane:?}");
         Fate {
             ended: spans.ended,
             received: there.spans,
             failed: spans.failed,
             rejected: spans.rejected,
+            abandoned: spans.abandoned,
             orders: lane.orders_completed,
             counted: there.metrics.counters.get(ORDERS_TOTAL).map(|total| total.round() as u64),
             lane,
@@ -116,6 +119,13 @@ fn a_collector_that_hangs_costs_every_span_and_the_shutdown_ends_all_the_same() 
         let fate = outage(mode, "hang");
         assert_eq!((fate.received, fate.failed, fate.counted), (0, fate.ended, None), "{mode}");
     }
+}
+
+#[test]
+fn what_still_waits_when_the_shutdown_gives_up_is_told() {
+    // With the exporter's own limit of 10 s an export that hangs outlasts every flush, and the shutdown.
+    let fate = outage("full", "hang");
+    assert!(fate.received == 0 && fate.abandoned > 0, "{:?}", fate.lane);
 }
 
 #[test]

@@ -6,8 +6,8 @@ use crate::result::Document;
 use crate::scenario::Role;
 use crate::units::grouped;
 
-const COLUMNS: [&str; 9] =
-    ["spans", "ended", "received", "dropped", "failed", "rejected", "right trees", "shutdown", "peak RSS"];
+const COLUMNS: [&str; 10] =
+    ["spans", "ended", "received", "dropped", "failed", "left", "rejected", "right trees", "shutdown", "peak RSS"];
 
 /// The ledger of spans; `None` where every span of every arm arrived in a tree as it should be, and nothing was to go wrong.
 pub(super) fn ledger(document: &Document) -> Option<Grid> {
@@ -30,6 +30,7 @@ fn row(arm: &ArmSummary) -> Option<Row> {
             spans.received.map_or_else(missing, grouped),
             grouped(spans.dropped),
             grouped(spans.failed),
+            grouped(spans.abandoned),
             grouped(spans.rejected),
             trees.map_or_else(missing, |trees| format!("{:.1} %", trees.right as f64 / trees.traces as f64 * 100.0)),
             arm.telemetry.shutdown_ms.map_or_else(missing, |ms| duration(ms * 1e3)),

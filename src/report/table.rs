@@ -15,7 +15,7 @@ pub fn table(view: &View, colour: bool) -> String {
     let yellow =
         |text: &str| if colour { style(text).yellow().force_styling(true).to_string() } else { text.to_owned() };
 
-    let mut out = vec![bold(&view.title)];
+    let mut out: Vec<String> = wrapped(&view.title, "  ").iter().map(|line| bold(line)).collect();
     out.extend(view.setting.iter().flat_map(|line| wrapped(line, "")).map(|line| dim(&line)));
     out.push(String::new());
     out.extend(grid(&view.costs, bold));

@@ -343,6 +343,20 @@ fn telemetry_warnings(arm: &ArmSummary) -> Vec<String> {
         let connections = count(telemetry.refused_connections, "connection");
         warnings.push(format!("{}: the sink refused {connections}, such as: {refused}.", arm.name));
     }
+    if let Some(logs) = telemetry.logs
+        && let Some(received) = logs.received.filter(|received| *received != logs.emitted)
+    {
+        warnings.push(format!(
+            "{}: of {} log records {} arrived ({} dropped, {} in failed exports, {} rejected, {} unaccounted for).",
+            arm.name,
+            grouped(logs.emitted),
+            grouped(received),
+            grouped(logs.dropped),
+            grouped(logs.failed),
+            grouped(logs.rejected),
+            logs.unaccounted.unwrap_or(0),
+        ));
+    }
     if let Some(unaccounted) = telemetry.spans.and_then(|spans| spans.unaccounted).filter(|n| *n != 0) {
         warnings.push(format!("{}: {unaccounted} spans are unaccounted for: the ledger does not close.", arm.name));
     }
@@ -422,6 +436,7 @@ pub(super) fn fate(arm: &ArmSummary) -> String {
             let ways: Vec<String> = [
                 (spans.dropped.cast_signed(), "dropped at the full queue"),
                 (spans.failed.cast_signed(), "in failed exports"),
+                (spans.abandoned.cast_signed(), "left waiting when the shutdown gave up"),
                 (spans.rejected.cast_signed(), "rejected"),
                 (spans.unaccounted.unwrap_or(0), "unaccounted for"),
             ]

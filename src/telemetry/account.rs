@@ -46,17 +46,22 @@ pub struct ServiceSpans {
     /// Dropped on purpose, by an exporter that takes them nowhere.
     #[serde(default)]
     pub discarded: u64,
+    /// Still waiting, or under way, when the shutdown had used up its time and gave up.
+    #[serde(default)]
+    pub abandoned: u64,
 }
 
 impl ServiceSpans {
-    /// These and those of another service.
-    pub(super) fn plus(self, other: Self) -> Self {
+    /// These and those of another service, or of another lane.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
         Self {
             ended: self.ended + other.ended,
             dropped: self.dropped + other.dropped,
             failed: self.failed + other.failed,
             rejected: self.rejected + other.rejected,
             discarded: self.discarded + other.discarded,
+            abandoned: self.abandoned + other.abandoned,
         }
     }
 }
@@ -76,8 +81,9 @@ pub struct ServiceLogs {
 }
 
 impl ServiceLogs {
-    /// These and those of another service.
-    pub(super) fn plus(self, other: Self) -> Self {
+    /// These and those of another service, or of another lane.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
         Self {
             emitted: self.emitted + other.emitted,
             dropped: self.dropped + other.dropped,

@@ -186,14 +186,20 @@ impl Telemetry {
         let left = || bound.saturating_sub(started.elapsed());
         let mut account = Account::default();
         let exports = ExportLog::default();
+        let (mut exported, mut gave_up) = (0, false);
         for spans in self.spans {
-            let (spans, log) = spans.shutdown(left(), &self.diagnostics);
-            exports.add(&log);
-            account.spans = Some(account.spans.unwrap_or_default().plus(spans));
+            let closed = spans.shutdown(left(), &self.diagnostics);
+            exports.add(&closed.log);
+            exported += closed.exported;
+            gave_up |= closed.gave_up;
+            account.spans = Some(account.spans.unwrap_or_default().plus(closed.spans));
         }
         if let Some(spans) = &mut account.spans {
             spans.dropped += self.diagnostics.dropped_spans();
             spans.rejected += self.diagnostics.rejected_spans();
+            if gave_up {
+                spans.abandoned = spans.ended.saturating_sub(spans.dropped + spans.failed + exported);
+            }
             account.span_exports = Some(exports.summary());
         }
         for logs in self.logs {
@@ -240,10 +246,14 @@ fn export_runtime(thread_name: &str) -> std::io::Result<Runtime> {
 }
 
 impl Diagnostics {
-    fn note_failure(&self, what: &str, result: OTelSdkResult) {
+    /// Notes what failed; whether something did.
+    fn note_failure(&self, what: &str, result: OTelSdkResult) -> bool {
         match result {
-            Ok(()) | Err(OTelSdkError::AlreadyShutdown) => {}
-            Err(error) => self.note_error(what, Err(error)),
+            Ok(()) | Err(OTelSdkError::AlreadyShutdown) => false,
+            Err(error) => {
+                self.note_error(what, Err(error));
+                true
+            }
         }
     }
 

@@ -301,37 +301,50 @@ impl SpanPipeline {
     pub(super) fn flush(&self, bound: Duration, diagnostics: &Diagnostics) {
         let what = "flushing spans";
         match self {
-            Self::Sdk { provider, .. } => diagnostics.note_failure(what, provider.force_flush()),
+            Self::Sdk { provider, .. } => {
+                diagnostics.note_failure(what, provider.force_flush());
+            }
             Self::Slim { slim, .. } => diagnostics.note_error(what, slim.flush(bound)),
         }
     }
 
     /// Exports what is left, for at most `bound`: where all of them went, and of the exports. What the SDK drops, and what
     /// the collector refuses of what it exports, only `diagnostics` hear of.
-    pub(super) fn shutdown(self, bound: Duration, diagnostics: &Diagnostics) -> (ServiceSpans, Arc<ExportLog>) {
+    pub(super) fn shutdown(self, bound: Duration, diagnostics: &Diagnostics) -> Closed {
         let what = "shutting the tracer down";
         match self {
             Self::Sdk { provider, ended, log, discards, _io } => {
-                diagnostics.note_failure(what, provider.shutdown_with_timeout(bound));
-                let spans = ServiceSpans {
-                    ended: ended.count(),
-                    failed: log.failed_items(),
-                    discarded: if discards { log.exported_items() } else { 0 },
-                    ..ServiceSpans::default()
-                };
-                (spans, log)
+                let gave_up = diagnostics.note_failure(what, provider.shutdown_with_timeout(bound));
+                let (failed, exported) = (log.failed_items(), log.exported_items());
+                let discarded = if discards { exported } else { 0 };
+                let spans = ServiceSpans { ended: ended.count(), failed, discarded, ..ServiceSpans::default() };
+                Closed { spans, exported, gave_up, log }
             }
             Self::Slim { slim, log } => {
                 let before = slim.counts();
-                let counts = slim.shutdown(bound).unwrap_or_else(|error| {
+                let closed = slim.shutdown(bound);
+                let gave_up = closed.is_err();
+                let slim::Counts { ended, dropped, failed, rejected } = closed.unwrap_or_else(|error| {
                     diagnostics.note(format!("{what} failed: {error}"));
                     before
                 });
-                let slim::Counts { ended, dropped, failed, rejected } = counts;
-                (ServiceSpans { ended, dropped, failed, rejected, discarded: 0 }, log)
+                let spans = ServiceSpans { ended, dropped, failed, rejected, ..ServiceSpans::default() };
+                Closed { spans, exported: log.exported_items(), gave_up, log }
             }
         }
     }
+}
+
+/// What became of the spans of a pipeline that is shut down.
+pub(super) struct Closed {
+    /// Where they went, as far as it knows.
+    pub(super) spans: ServiceSpans,
+    /// Spans in exports that succeeded.
+    pub(super) exported: u64,
+    /// Whether the shutdown ended before everything was tried.
+    pub(super) gave_up: bool,
+    /// Of its exports.
+    pub(super) log: Arc<ExportLog>,
 }
 
 impl LogPipeline {
