@@ -219,7 +219,7 @@ Examples:
   otelbench run --mode full --users 100000 --user-ids zipf:1.1 --error-share 0.01
   otelbench run --mode full --payment http       one trace over two services
   otelbench run --mode full --transport direct   what the telemetry calls cost by themselves, without a kernel
-  otelbench run --baseline full --mode full --fault down@1s..2s --fault hang
+  otelbench run --baseline full --mode full --fault down@300ms..700ms --fault hang
   otelbench run --mode none --rounds 20          an A/A run: what does no difference look like here?
   otelbench run --mode full --endpoint http://localhost:4317 --format json > full.json
 

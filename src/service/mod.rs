@@ -2,7 +2,7 @@
 //!
 //! `POST /order` processes an order: it reserves the inventory and, holding that reservation, charges the payment in a
 //! task of its own, or has a second service charge it, with `POST /payment`. Each step is a span, each order a count and a
-//! latency. The handlers are written once, generic over [`Instruments`] and [`Payments`]. The service knows nothing of where
+//! latency. The handlers are written once, generic over `Instruments` and `Payments`. The service knows nothing of where
 //! telemetry goes.
 
 mod instruments;
