@@ -169,6 +169,13 @@ pub fn micros(duration: Duration) -> f64 {
     duration.as_nanos() as f64 / 1e3
 }
 
+/// The known name that one which is not known is likest to, for a message; `None` where it is like none.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let likeness = known.into_iter().map(|known| (strsim::jaro_winkler(name, known), known));
+    let alike = likeness.filter(|(similarity, _)| *similarity > 0.7);
+    alike.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

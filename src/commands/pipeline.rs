@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::run::{clock_seed, default_out, make_way};
+use super::run::{cannot, clock_seed, default_out, make_way, processes};
 use super::{Failure, Signal, colour, put, put_json, signalled, signals};
 use crate::lane::LOOPBACK;
 use crate::machine::{Machine, Tool};
@@ -175,23 +175,16 @@ fn batching(question: &Question, traces: &Traces) -> Result<Batching, Failure> {
 
 /// Plays the study, until it is done, fails, or a signal ends it.
 fn measure(setup: &Setup, question: Question, steps: &mut Vec<Step>) -> Result<Option<Cut>, Failure> {
-    let invalid = |what: &str, error: std::io::Error| Failure::Invalid(format!("cannot {what}: {error}"));
-    let executable = env::current_exe().map_err(|e| invalid("find this executable", e))?;
-    // The worker thread sees a second signal also while the first is being dealt with.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|e| invalid("start the runtime", e))?;
+    let (executable, runtime) = processes()?;
     let collector = match question.endpoint {
         Some(url) => Collector::Elsewhere(Some(url)),
         None if environment_names_a_collector() => Collector::Elsewhere(None),
-        None => Collector::Embedded(Sink::start().map_err(|e| invalid("start the sink", e))?),
+        None => Collector::Embedded(Sink::start().map_err(|e| cannot("start the sink", &e))?),
     };
     let mut emitters =
         Emitters { executable, mode: question.mode, step: question.step, collector, quiet: question.quiet };
     runtime.block_on(async {
-        let mut told = signals().map_err(|e| invalid("listen for signals", e))?;
+        let mut told = signals().map_err(|e| cannot("listen for signals", &e))?;
         tokio::select! {
             conducted = conduct(setup, &mut emitters, steps) => Ok(conducted.err().map(Cut::Failed)),
             // The emitter under way is killed; a step is not worth waiting for.

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use tokio::runtime::Runtime;
+
 use super::{Failure, Signal, enough_descriptors, enough_ports, print, signalled, signals};
 use crate::generator::Verdict;
 use crate::machine::{Machine, Tool};
@@ -85,22 +87,27 @@ pub(super) fn conduct(
     }
 }
 
+/// What launching processes takes: this executable, and a runtime to talk to them.
+pub(super) fn processes() -> Result<(PathBuf, Runtime), Failure> {
+    let executable = env::current_exe().map_err(|e| cannot("find this executable", &e))?;
+    // The worker thread sees a second signal also while the first is being dealt with.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    Ok((executable, runtime.map_err(|e| cannot("start the runtime", &e))?))
+}
+
+pub(super) fn cannot(what: &str, error: &std::io::Error) -> Failure {
+    Failure::Invalid(format!("cannot {what}: {error}"))
+}
+
 /// Plays the plan, until it is done, fails, or a signal ends it.
 fn measure(scenario: &Scenario, plan: Plan, log: &mut RecordLog, quiet: bool) -> Result<Option<Cut>, Failure> {
-    let invalid = |what: &str, error: std::io::Error| Failure::Invalid(format!("cannot {what}: {error}"));
-    let executable = env::current_exe().map_err(|e| invalid("find this executable", e))?;
-    // The worker thread sees a second signal also while the first is being dealt with.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|e| invalid("start the runtime", e))?;
+    let (executable, runtime) = processes()?;
     // In this process, so that what it costs is on no lane's account.
-    let _awake = KeptAwake::on(&scenario.placement.awake).map_err(|e| invalid("keep the cores awake", e))?;
-    let mut lanes = LiveLanes::new(executable, scenario.clone(), plan).map_err(|e| invalid("start the sink", e))?;
+    let _awake = KeptAwake::on(&scenario.placement.awake).map_err(|e| cannot("keep the cores awake", &e))?;
+    let mut lanes = LiveLanes::new(executable, scenario.clone(), plan).map_err(|e| cannot("start the sink", &e))?;
     let mut progress = Progress::new(scenario.rounds, trial::load_time(scenario), quiet);
     let cut = runtime.block_on(async {
-        let mut told = signals().map_err(|e| invalid("listen for signals", e))?;
+        let mut told = signals().map_err(|e| cannot("listen for signals", &e))?;
         let mut watch = |event| progress.show(&event);
         tokio::select! {
             played = trial::run(&mut lanes, log, &mut watch) => Ok(played.err().map(Cut::Failed)),

@@ -6,6 +6,7 @@ use super::{
     ARTICLE_INTERVAL, Compression, Export, Handlers, Layer, Logs, Metrics, Mode, Protocol, Sampler, SpanAttributes,
     SpanExporter, Tls, Traces, Views,
 };
+use crate::units::nearest;
 
 /// The share of traces that `full-sampled` records.
 const SAMPLED: f64 = 0.1;
@@ -183,12 +184,7 @@ pub fn find(name: &str, own: &[Mode]) -> Result<Mode, UnknownMode> {
     let modes = || all().into_iter().chain(own.iter().cloned());
     modes().find(|mode| mode.name == name).ok_or_else(|| {
         let known: Vec<String> = modes().map(|mode| mode.name).collect();
-        let nearest = known
-            .iter()
-            .map(|known| (strsim::jaro_winkler(name, known), known))
-            .filter(|(similarity, _)| *similarity > 0.7)
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, known)| known.clone());
+        let nearest = nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
         UnknownMode { name: name.into(), nearest, known }
     })
 }

@@ -47,6 +47,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::units::nearest;
+
 pub use self::environment::{SUBCOMMAND as ENVIRONMENT_SUBCOMMAND, outcome as environment_outcome};
 
 /// The hidden subcommand that makes a process carry out one attempt.
@@ -204,15 +206,10 @@ pub fn all() -> Vec<Probe> {
 /// # Errors
 /// When there is none; the error suggests the nearest name.
 pub fn named(name: &str) -> Result<Probe, UnknownProbe> {
-    all().into_iter().find(|probe| probe.name == name).ok_or_else(|| UnknownProbe {
-        name: name.into(),
-        nearest: names()
-            .into_iter()
-            .map(|known| (strsim::jaro_winkler(name, known), known))
-            .filter(|(similarity, _)| *similarity > 0.7)
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, known)| known),
-    })
+    all()
+        .into_iter()
+        .find(|probe| probe.name == name)
+        .ok_or_else(|| UnknownProbe { name: name.into(), nearest: nearest(name, names()) })
 }
 
 /// The names of all probes.

@@ -2,7 +2,6 @@
 //!
 //! The processor is wrapped and not joined by a second one: with two, the SDK would clone every span for the first.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -29,7 +28,7 @@ impl Ended {
     }
 }
 
-/// A span processor in front of which sampled spans are counted as they end.
+/// A processor in front of which sampled spans are counted as they end, or log records as they are emitted.
 #[derive(Debug)]
 pub(super) struct CountedProcessor<P> {
     inner: P,
@@ -67,7 +66,7 @@ impl<P: SpanProcessor> SpanProcessor for CountedProcessor<P> {
     }
 }
 
-/// A span exporter whose exports are logged.
+/// An exporter, of whatever signal, whose exports are logged.
 #[derive(Debug)]
 pub(super) struct CountedExporter<E> {
     inner: E,
@@ -106,25 +105,7 @@ impl<E: SpanExporter> SpanExporter for CountedExporter<E> {
     }
 }
 
-/// A metric exporter whose exports are logged.
-pub(super) struct CountedMetricExporter<E> {
-    inner: E,
-    log: Arc<ExportLog>,
-}
-
-impl<E> CountedMetricExporter<E> {
-    pub(super) fn new(inner: E, log: Arc<ExportLog>) -> Self {
-        Self { inner, log }
-    }
-}
-
-impl<E> fmt::Debug for CountedMetricExporter<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CountedMetricExporter").field("log", &self.log).finish_non_exhaustive()
-    }
-}
-
-impl<E: PushMetricExporter> PushMetricExporter for CountedMetricExporter<E> {
+impl<E: PushMetricExporter> PushMetricExporter for CountedExporter<E> {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let started = Instant::now();
         let result = self.inner.export(metrics).await;
@@ -149,22 +130,9 @@ impl<E: PushMetricExporter> PushMetricExporter for CountedMetricExporter<E> {
     }
 }
 
-/// A log processor in front of which records are counted.
-#[derive(Debug)]
-pub(super) struct CountedLogProcessor<P> {
-    inner: P,
-    emitted: Ended,
-}
-
-impl<P> CountedLogProcessor<P> {
-    pub(super) fn new(inner: P, emitted: Ended) -> Self {
-        Self { inner, emitted }
-    }
-}
-
-impl<P: LogProcessor> LogProcessor for CountedLogProcessor<P> {
+impl<P: LogProcessor> LogProcessor for CountedProcessor<P> {
     fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
-        self.emitted.0.fetch_add(1, Relaxed);
+        self.ended.0.fetch_add(1, Relaxed);
         self.inner.emit(record, scope);
     }
 
@@ -185,20 +153,7 @@ impl<P: LogProcessor> LogProcessor for CountedLogProcessor<P> {
     }
 }
 
-/// A log exporter whose exports are logged.
-#[derive(Debug)]
-pub(super) struct CountedLogExporter<E> {
-    inner: E,
-    log: Arc<ExportLog>,
-}
-
-impl<E> CountedLogExporter<E> {
-    pub(super) fn new(inner: E, log: Arc<ExportLog>) -> Self {
-        Self { inner, log }
-    }
-}
-
-impl<E: LogExporter> LogExporter for CountedLogExporter<E> {
+impl<E: LogExporter> LogExporter for CountedExporter<E> {
     async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
         let records = batch.iter().count() as u64;
         let started = Instant::now();

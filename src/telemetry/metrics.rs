@@ -13,7 +13,7 @@ use opentelemetry_sdk::metrics::{
 use tokio::runtime::Runtime;
 
 use super::account::ExportLog;
-use super::counted::CountedMetricExporter;
+use super::counted::CountedExporter;
 use super::otlp::{Destination, metric_exporter};
 use super::scrape::Scraper;
 use super::{PERIODIC_EXPORT_THREADS, TelemetryError, export_runtime, resource};
@@ -94,7 +94,7 @@ struct Reading {
 
 /// What goes into the provider.
 struct Reader {
-    reader: PeriodicReader<CountedMetricExporter<opentelemetry_otlp::MetricExporter>>,
+    reader: PeriodicReader<CountedExporter<opentelemetry_otlp::MetricExporter>>,
     views: Views,
 }
 
@@ -112,7 +112,7 @@ impl Reading {
         let exporter = metric_exporter(export, to)?;
         drop(entered);
         let log = Arc::new(ExportLog::default());
-        let counted = CountedMetricExporter::new(exporter, Arc::clone(&log));
+        let counted = CountedExporter::new(exporter, Arc::clone(&log));
         // The builder reads OTEL_METRIC_EXPORT_INTERVAL; setting an interval on it would silence that variable.
         let interval = env_millis("OTEL_METRIC_EXPORT_INTERVAL").unwrap_or(interval);
         let reader = PeriodicReader::builder(counted).with_interval(interval).build();

@@ -39,6 +39,11 @@ impl Destination {
     pub fn at(endpoint: Option<&str>) -> Self {
         Self { endpoint: endpoint.map(str::to_owned), tls: None }
     }
+
+    /// Where spans go, by gRPC; `None` where neither this nor a variable says.
+    pub(super) fn for_spans(&self) -> Option<String> {
+        self.endpoint.clone().or_else(|| Some(Signal::Traces.variable("ENDPOINT")?.1))
+    }
 }
 
 /// What a client needs for TLS, each in PEM.

@@ -25,7 +25,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer as _, fmt};
 
 use super::account::{ExportLog, ServiceLogs, ServiceSpans};
-use super::counted::{CountedExporter, CountedLogExporter, CountedLogProcessor, CountedProcessor, Ended};
+use super::counted::{CountedExporter, CountedProcessor, Ended};
 use super::diagnostics::Diagnostics;
 use super::otlp::{Destination, log_exporter, span_exporter};
 use super::redact::Redacted;
@@ -93,18 +93,12 @@ impl Tracing {
             Logs::Otlp => Some(LogPipeline::start(mode, to, resource)?),
         };
         let Some(traces) = &mode.traces else {
-            let hears = mode.logs != Logs::Nowhere;
-            let filter = env_filter(&Traces::default())?;
-            let subscriber = hears.then(|| {
-                Dispatch::new(
-                    tracing_subscriber::registry()
-                        .with(filter)
-                        .with(json(mode.logs))
-                        .with(bridge(logs.as_ref()))
-                        .with(diagnostics.layer()),
-                )
-            });
-            return Ok(Self { subscriber, spans: None, logs });
+            if mode.logs == Logs::Nowhere {
+                return Ok(Self { subscriber: None, spans: None, logs });
+            }
+            let registry = tracing_subscriber::registry().with(env_filter(&Traces::default())?);
+            let registry = registry.with(json(mode.logs)).with(bridge(logs.as_ref()));
+            return Ok(Self { subscriber: Some(Dispatch::new(registry.with(diagnostics.layer()))), spans: None, logs });
         };
         let (directives, level) = filters(traces)?;
         let registry = tracing_subscriber::registry().with(directives).with(level);
@@ -253,13 +247,7 @@ fn slim(
     timeout: Option<Duration>,
     diagnostics: Diagnostics,
 ) -> Result<(slim::Layer, SpanPipeline), TelemetryError> {
-    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-    let endpoint = to
-        .endpoint
-        .clone()
-        .or_else(|| variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
-        .or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT"))
-        .unwrap_or_else(|| "http://localhost:4317".into());
+    let endpoint = to.for_spans().unwrap_or_else(|| "http://localhost:4317".into());
     let resource = resource.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
     let usual = slim::Settings::new(endpoint, resource);
     let settings = slim::Settings {
@@ -367,15 +355,15 @@ impl LogPipeline {
         if env::var_os("OTEL_BLRP_SCHEDULE_DELAY").is_none() {
             config = config.with_scheduled_delay(settings.delay);
         }
-        let counted = CountedLogExporter::new(exporter, Arc::clone(&log));
+        let counted = CountedExporter::new(exporter, Arc::clone(&log));
         let builder = SdkLoggerProvider::builder().with_resource(resource.clone());
         let config = config.build();
         let builder = if settings.redact {
             let batching = BatchLogProcessor::builder(Redacted::new(counted)).with_batch_config(config).build();
-            builder.with_log_processor(CountedLogProcessor::new(batching, emitted.clone()))
+            builder.with_log_processor(CountedProcessor::new(batching, emitted.clone()))
         } else {
             let batching = BatchLogProcessor::builder(counted).with_batch_config(config).build();
-            builder.with_log_processor(CountedLogProcessor::new(batching, emitted.clone()))
+            builder.with_log_processor(CountedProcessor::new(batching, emitted.clone()))
         };
         let provider = builder.build();
         Ok(Self { provider, emitted, log, _io: io })
