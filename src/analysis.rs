@@ -264,14 +264,31 @@ pub struct Delta {
     pub reason: Option<String>,
 }
 
+/// What each valid round says of one arm against another, by one metric, in the order of the rounds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Differences {
+    /// What the other measured.
+    pub base: Vec<f64>,
+    /// How much more the arm did, in the metric's unit.
+    pub absolute: Vec<f64>,
+    /// The logarithm of the ratio of the two; `None` where a round measured zero.
+    pub log_ratios: Option<Vec<f64>>,
+}
+
+/// What the valid rounds of a run say of `arm` against `baseline`.
+///
+/// # Errors
+/// When a round lacks the metric, or there is no such arm, or no round; in words.
+pub fn differences(records: &Records, arm: &str, baseline: &str, metric: Metric) -> Result<Differences, String> {
+    let (rounds, _) = sort(records);
+    RoundValues::of(records, &valid_rounds(records, &rounds)).differences(arm, baseline, metric)
+}
+
 /// Analyses a run.
 pub fn analyse(records: &Records) -> Analysis {
     let scenario = &records.header.scenario;
-    let (rounds, mut validity) = match &scenario.slo {
-        None => sort_rounds(records),
-        Some(slo) => sort_searches(records, slo),
-    };
-    let valid: Vec<u32> = complete_rounds(records).into_iter().filter(|round| !rounds.void.contains(round)).collect();
+    let (rounds, mut validity) = sort(records);
+    let valid = valid_rounds(records, &rounds);
     let values = RoundValues::of(records, &valid);
     let arms = scenario.arms.iter().map(|arm| summarise(arm, records, &values, &valid)).collect();
     let baseline = scenario.arms.iter().find(|arm| arm.role == Role::Baseline);
@@ -288,6 +305,18 @@ pub fn analyse(records: &Records) -> Analysis {
         validity.find(Verdict::Invalid, "no round was played to its end".into());
     }
     Analysis { validity, rounds, arms, deltas }
+}
+
+/// Which rounds count, and whether the run as a whole does.
+fn sort(records: &Records) -> (Rounds, Validity) {
+    match &records.header.scenario.slo {
+        None => sort_rounds(records),
+        Some(slo) => sort_searches(records, slo),
+    }
+}
+
+fn valid_rounds(records: &Records, rounds: &Rounds) -> Vec<u32> {
+    complete_rounds(records).into_iter().filter(|round| !rounds.void.contains(round)).collect()
 }
 
 /// What arms are compared by: a search finds their capacities, at rates where nothing else is comparable.
@@ -402,6 +431,17 @@ impl RoundValues {
             Some(values) => values.iter().cloned().collect(),
             None => Err("no round was played to its end".into()),
         }
+    }
+
+    fn differences(&self, arm: &str, baseline: &str, metric: Metric) -> Result<Differences, String> {
+        let (treated, base) = (self.get(arm, metric)?, self.get(baseline, metric)?);
+        let positive = treated.iter().chain(&base).all(|value| *value > 0.0);
+        let pairs = || treated.iter().zip(&base);
+        Ok(Differences {
+            absolute: pairs().map(|(t, b)| t - b).collect(),
+            log_ratios: positive.then(|| pairs().map(|(t, b)| t.ln() - b.ln()).collect()),
+            base,
+        })
     }
 }
 
@@ -684,13 +724,12 @@ fn compare(metric: Metric, arm: &str, baseline: &str, values: &RoundValues) -> D
         resolved: false,
         reason: None,
     };
-    let (treated, base) = match (values.get(arm, metric), values.get(baseline, metric)) {
-        (Ok(treated), Ok(base)) => (treated, base),
-        (Err(reason), _) | (_, Err(reason)) => return Delta { reason: Some(reason), ..delta },
+    let Differences { base, absolute: differences, log_ratios } = match values.differences(arm, baseline, metric) {
+        Ok(differences) => differences,
+        Err(reason) => return Delta { reason: Some(reason), ..delta },
     };
     delta.rounds = base.len() as u32;
     delta.baseline = Some(average(&base));
-    let differences: Vec<f64> = treated.iter().zip(&base).map(|(t, b)| t - b).collect();
     let Some(paired) = Paired::of(&differences) else {
         return Delta { reason: Some("an interval needs two rounds or more".into()), ..delta };
     };
@@ -698,9 +737,7 @@ fn compare(metric: Metric, arm: &str, baseline: &str, values: &RoundValues) -> D
     delta.absolute = Some(absolute);
     delta.mde_absolute = Some(paired.detectable(CONFIDENCE, POWER));
     // The test is on log-ratios where they exist: noise on these machines is multiplicative.
-    let positive = treated.iter().chain(&base).all(|value| *value > 0.0);
-    let tested = if positive {
-        let ratios: Vec<f64> = treated.iter().zip(&base).map(|(t, b)| t.ln() - b.ln()).collect();
+    let tested = if let Some(ratios) = log_ratios {
         let paired = Paired::of(&ratios).unwrap_or(paired);
         delta.relative = Some(paired.interval(CONFIDENCE).map(f64::exp_m1));
         delta.mde_relative = Some(paired.detectable(CONFIDENCE, POWER).exp_m1());

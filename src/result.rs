@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::analysis::{self, ArmSummary, Delta, Rounds};
+use crate::analysis::{self, ArmSummary, Delta, Differences, Rounds};
 use crate::generator::Validity;
+use crate::metric::Metric;
 use crate::record::{Header, LaneRecord, Records, RecordsError, SCHEMA, SliceRecord};
 
 /// A claim put to the test.
@@ -109,6 +110,14 @@ impl Document {
             records: records.slices,
             lanes: records.lanes,
         }
+    }
+
+    /// What its valid rounds say of `arm` against `baseline`, by one metric.
+    ///
+    /// # Errors
+    /// As of [`analysis::differences`].
+    pub fn differences(&self, arm: &str, baseline: &str, metric: Metric) -> Result<Differences, String> {
+        analysis::differences(&self.clone().into_records(), arm, baseline, metric)
     }
 
     /// The records it was made from.

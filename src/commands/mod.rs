@@ -39,6 +39,12 @@ pub enum Failure {
     /// Usage or input: the message says what would be right.
     #[error("{0}")]
     Usage(String),
+    /// A gate that was asked for does not hold, or a claim is refuted.
+    #[error("{0}")]
+    Gate(String),
+    /// The data cannot decide a gate: the message says how many rounds would.
+    #[error("{0}")]
+    Inconclusive(String),
     /// The measurement is invalid.
     #[error("{0}")]
     Invalid(String),
@@ -51,7 +57,9 @@ impl Failure {
     /// The exit code that the contract gives this failure.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Gate(_) => 1,
             Self::Usage(_) => 2,
+            Self::Inconclusive(_) => 3,
             Self::Invalid(_) => 4,
             Self::Interrupted(signal) => signal.exit_code(),
         }

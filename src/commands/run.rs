@@ -18,9 +18,12 @@ use crate::result::Document;
 use crate::scenario::{Isolation, Payment, Scenario, ScenarioError, Settings, Transport};
 use crate::trial::{self, LiveLanes, TrialError};
 
-/// Why the trial stopped before its end.
-enum Cut {
+/// Why a trial stopped before its end.
+#[derive(Debug)]
+pub(super) enum Cut {
+    /// A lane did not start, or died.
     Failed(TrialError),
+    /// Somebody asked for it.
     Signalled(Signal),
 }
 
@@ -46,45 +49,67 @@ pub(super) fn conduct(
     let (format, quiet) = (settings.format.unwrap_or_default(), settings.quiet.unwrap_or(false));
     let (out, seed) = (settings.out.clone(), settings.seed);
     let scenario = resolve(settings).map_err(|e| usage(&e))?;
-    enough_descriptors(scenario.connections, descriptors(&scenario))?;
-    enough_ports(scenario.connections)?;
     let started = SystemTime::now();
-    let plan =
-        Plan::new(&scenario.arm_names(), scenario.rounds, scenario.slices, seed.unwrap_or_else(|| clock_seed(started)));
     let out = out.unwrap_or_else(|| default_out(&scenario.name, started));
-    let header = Header {
-        schema: SCHEMA.into(),
-        tool: Tool::this(),
-        machine: Machine::this(),
-        started_at: humantime::format_rfc3339_seconds(started).to_string(),
-        scenario: scenario.clone(),
-        plan: plan.clone(),
-    };
-    let mut log = open_log(&out, header)?;
-
-    let cut = measure(&scenario, plan, &mut log, quiet)?;
-
-    let records_path = log.path().to_owned();
-    let document = Document::of(log.into_records());
-    document.write(&out).map_err(|e| {
-        Failure::Invalid(format!("cannot write the result: {e}; the records are in {}", records_path.display()))
-    })?;
+    let (document, cut) = play(scenario, seed.unwrap_or_else(|| clock_seed(started)), &out, quiet)?;
+    write(&document, &out)?;
     if !document.records.is_empty() || cut.is_none() {
         print(&document, format)?;
     }
     if !quiet {
         eprintln!("result: {}", out.display());
     }
+    judged(&document, cut, &out)
+}
+
+/// Plays `scenario` in the order that `seed` gives, each record going to the file beside `out` as it is made. What came of
+/// it, and what cut it short if anything did.
+///
+/// # Errors
+/// When it cannot begin.
+pub(super) fn play(scenario: Scenario, seed: u64, out: &Path, quiet: bool) -> Result<(Document, Option<Cut>), Failure> {
+    enough_descriptors(scenario.connections, descriptors(&scenario))?;
+    enough_ports(scenario.connections)?;
+    let plan = Plan::new(&scenario.arm_names(), scenario.rounds, scenario.slices, seed);
+    let header = Header {
+        schema: SCHEMA.into(),
+        tool: Tool::this(),
+        machine: Machine::this(),
+        started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        scenario: scenario.clone(),
+        plan: plan.clone(),
+    };
+    let mut log = open_log(out, header)?;
+    let cut = measure(&scenario, plan, &mut log, quiet)?;
+    Ok((Document::of(log.into_records()), cut))
+}
+
+/// Writes the result to `out`.
+pub(super) fn write(document: &Document, out: &Path) -> Result<(), Failure> {
+    document.write(out).map_err(|e| {
+        let records = records_beside(out);
+        Failure::Invalid(format!("cannot write the result: {e}; the records are in {}", records.display()))
+    })
+}
+
+/// How the run ended, for the exit code.
+pub(super) fn judged(document: &Document, cut: Option<Cut>, out: &Path) -> Result<(), Failure> {
     match cut {
         Some(Cut::Signalled(signal)) => Err(Failure::Interrupted(signal)),
         Some(Cut::Failed(error)) => {
-            Err(Failure::Invalid(format!("{error}\nwhat was measured until then is in {}", records_path.display())))
+            let records = records_beside(out);
+            Err(Failure::Invalid(format!("{error}\nwhat was measured until then is in {}", records.display())))
         }
         None if document.validity.verdict == Verdict::Invalid => {
             Err(Failure::Invalid(format!("the measurement is invalid: {}", document.validity.causes.join("; "))))
         }
         None => Ok(()),
     }
+}
+
+/// Where the records of a result go while they are made.
+fn records_beside(out: &Path) -> PathBuf {
+    out.with_extension("jsonl")
 }
 
 /// What launching processes takes: this executable, and a runtime to talk to them.
@@ -124,7 +149,7 @@ fn measure(scenario: &Scenario, plan: Plan, log: &mut RecordLog, quiet: bool) ->
 
 fn open_log(out: &Path, header: Header) -> Result<RecordLog, Failure> {
     make_way(out)?;
-    RecordLog::create(&out.with_extension("jsonl"), header).map_err(|e| refused(out, &e))
+    RecordLog::create(&records_beside(out), header).map_err(|e| refused(out, &e))
 }
 
 fn refused(out: &Path, reason: &dyn std::fmt::Display) -> Failure {
