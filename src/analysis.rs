@@ -291,15 +291,14 @@ pub fn analyse(records: &Records) -> Analysis {
     let valid = valid_rounds(records, &rounds);
     let values = RoundValues::of(records, &valid);
     let arms = scenario.arms.iter().map(|arm| summarise(arm, records, &values, &valid)).collect();
-    let baseline = scenario.arms.iter().find(|arm| arm.role == Role::Baseline);
-    let deltas = match baseline {
-        Some(baseline) if validity.verdict != Verdict::Invalid => scenario
-            .arms
-            .iter()
-            .filter(|arm| arm.role != Role::Baseline)
-            .flat_map(|arm| compared(scenario).map(|metric| compare(metric, &arm.name, &baseline.name, &values)))
-            .collect(),
-        _ => Vec::new(),
+    let deltas = if validity.verdict == Verdict::Invalid {
+        Vec::new()
+    } else {
+        let pairs = scenario.arms.iter().filter(|arm| arm.role != Role::Baseline);
+        pairs
+            .filter_map(|arm| Some((&arm.name, &scenario.reference(arm)?.name)))
+            .flat_map(|(arm, base)| compared(scenario).map(|metric| compare(metric, arm, base, &values)))
+            .collect()
     };
     if valid.is_empty() && validity.verdict != Verdict::Invalid {
         validity.find(Verdict::Invalid, "no round was played to its end".into());

@@ -189,6 +189,9 @@ struct ExperimentArgs {
     /// slow:TIME, hang, reject:unavailable, partial:N%, reset[:N%] or limit:SIZE, with @FROM[..UNTIL]; can be repeated
     #[arg(long, value_name = "FAULT[@FROM..UNTIL]")]
     fault: Vec<Faults>,
+    /// Compare each mode with itself in another build of this program, launched from PATH
+    #[arg(long, value_name = "PATH")]
+    against: Option<PathBuf>,
     /// Where the result goes [default: results/TIME-SCENARIO.json]
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
@@ -220,6 +223,7 @@ Examples:
   otelbench run --mode full --payment http       one trace over two services
   otelbench run --mode full --transport direct   what the telemetry calls cost by themselves, without a kernel
   otelbench run --baseline full --mode full --fault down@300ms..700ms --fault hang
+  otelbench run --mode full --against ../main/otelbench   is this build dearer than that one?
   otelbench run --mode none --rounds 20          an A/A run: what does no difference look like here?
   otelbench run --mode full --endpoint http://localhost:4317 --format json > full.json
 
@@ -271,6 +275,7 @@ impl ExperimentArgs {
             service_threads: self.service_threads,
             endpoint: self.endpoint,
             fault: (!self.fault.is_empty()).then_some(OneOrMany(self.fault)),
+            against: self.against,
             out: self.out,
             format: self.format,
             quiet: self.quiet.then_some(true),
@@ -660,7 +665,7 @@ mod tests {
         let line = "otelbench run s.toml --rps 5 --mode metrics,full --baseline bare --no-placebo --rounds 3 --slices 4 \
                     --slice 2s --warmup 1s --seed 9 --arrivals poisson --users 9 --user-ids uniform --error-share 0.5 --personal \
                     --pacing spin --pinning none --idle-cores awake --shards 2 --transport tcp --isolation process \
-                    --connections 7 --timeout 3s --payment http --payment-delay 50ms --service-threads 2 --endpoint http://h:1 --fault hang --out o.json \
+                    --connections 7 --timeout 3s --payment http --payment-delay 50ms --service-threads 2 --endpoint http://h:1 --fault hang --against b --out o.json \
                     --format json --quiet";
         let Ok(Cli { command: Command::Run(args) }) = Cli::try_parse_from(line.split_whitespace()) else {
             panic!("the line is not accepted")
@@ -699,6 +704,7 @@ mod tests {
             service_threads: Some(_),
             endpoint: Some(_),
             fault: Some(_),
+            against: Some(_),
             out: Some(_),
             format: Some(Format::Json),
             quiet: Some(true),

@@ -93,6 +93,7 @@ pub(crate) fn lane(round: u32, arm: &str, traced: bool) -> LaneRecord {
         orders_uncertain: 0,
         account,
         received: Some(received),
+        tool: None,
     }
 }
 

@@ -123,6 +123,9 @@ pub struct LaneRecord {
     pub account: Account,
     /// What the sink received; null where telemetry went elsewhere.
     pub received: Option<Received>,
+    /// The build that ran it; absent where that is the one that measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<Tool>,
 }
 
 /// A line of the records file.

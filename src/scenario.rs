@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::Range;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -27,6 +28,9 @@ use crate::workload::{Mix, Payload, Share, UserIds};
 
 /// Name of the arm that repeats the baseline.
 pub const PLACEBO: &str = "placebo";
+
+/// What follows the name of a mode in the name of its arm in another build.
+const OTHER_BUILD: &str = "@base";
 
 /// The overload that a capacity step shows unless its length is given, as a share of the capacity.
 const OVERLOAD_SHOWN: f64 = 0.02;
@@ -108,6 +112,8 @@ pub struct Settings {
     pub endpoint: Option<Endpoint>,
     /// What goes wrong at the embedded sink; each makes an arm of every treatment that sends.
     pub fault: Option<OneOrMany<Faults>>,
+    /// Another build of this program, whose arms the treatments are compared with.
+    pub against: Option<PathBuf>,
     /// Where the result goes.
     pub out: Option<PathBuf>,
     /// What is printed on stdout.
@@ -457,6 +463,18 @@ pub enum ScenarioError {
          of them out"
     )]
     DirectWithPaymentService,
+    /// What another build is to be launched from is no executable.
+    #[error("--against {}: there is no executable file; name another build of otelbench", .0.display())]
+    NotABuild(PathBuf),
+    /// Two things are to be compared with.
+    #[error(
+        "--baseline {0} and --against name two things to compare with: of two builds each mode is compared with itself; leave \
+         --baseline out"
+    )]
+    TwoBaselines(String),
+    /// Faults are for one build.
+    #[error("--fault {0} and --against are two questions; ask them in two runs")]
+    FaultAgainst(Faults),
     /// There is nothing to compare.
     #[error("nothing to compare: the only mode is the baseline `{0}` and --no-placebo leaves its repeat out")]
     NothingToCompare(String),
@@ -573,6 +591,7 @@ impl Settings {
             service_threads: self.service_threads.or(other.service_threads),
             endpoint: self.endpoint.or(other.endpoint),
             fault: self.fault.or(other.fault),
+            against: self.against.or(other.against),
             out: self.out.or(other.out),
             format: self.format.or(other.format),
             quiet: self.quiet.or(other.quiet),
@@ -659,6 +678,30 @@ pub struct Arm {
     #[serde(default, skip_serializing_if = "Faults::is_none")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub faults: Faults,
+    /// The executable that runs it; absent for this program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executable: Option<PathBuf>,
+    /// The arm that it is compared with; absent for the first baseline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<String>,
+    /// CPU time that each request burns beside its work, in microseconds; absent where no cost is injected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub injected_us: Option<f64>,
+}
+
+impl Arm {
+    /// An arm of this program in which nothing is made to go wrong.
+    pub fn new(name: &str, role: Role, mode: &Mode) -> Self {
+        Self {
+            name: name.into(),
+            role,
+            mode: mode.clone(),
+            faults: Faults::default(),
+            executable: None,
+            against: None,
+            injected_us: None,
+        }
+    }
 }
 
 /// What an arm is for.
@@ -797,11 +840,18 @@ impl Scenario {
         if payload.error_share > Share::default() && !payload.mix.has_orders() {
             return Err(ScenarioError::NothingToRefuse);
         }
+        let no_placebo = settings.no_placebo.unwrap_or(false);
+        let arms = match &settings.against {
+            None => arms(&baseline, &treatments, &faults, no_placebo)?,
+            Some(_) if settings.baseline.is_some() => return Err(ScenarioError::TwoBaselines(baseline.name)),
+            Some(_) if !faults.is_empty() => return Err(ScenarioError::FaultAgainst(faults[0].clone())),
+            Some(other) => arms_of_two_builds(other, &treatments, no_placebo)?,
+        };
         Ok(Self {
             name: settings.name.unwrap_or_else(|| "run".into()),
             rps,
             slo: None,
-            arms: arms(&baseline, &treatments, &faults, settings.no_placebo.unwrap_or(false))?,
+            arms,
             rounds: settings.rounds.map_or(8, NonZeroU32::get),
             slices: settings.slices.map_or(2, NonZeroU32::get),
             slice: settings.slice.unwrap_or(Duration::from_secs(1)),
@@ -835,6 +885,14 @@ impl Scenario {
         self.arrivals.mean(self.rps, self.slice)
     }
 
+    /// The arm that `arm` is compared with.
+    pub fn reference(&self, arm: &Arm) -> Option<&Arm> {
+        match &arm.against {
+            Some(name) => self.arms.iter().find(|other| other.name == *name),
+            None => self.arms.iter().find(|other| other.role == Role::Baseline),
+        }
+    }
+
     /// The names of the arms, the baseline's first.
     pub fn arm_names(&self) -> Vec<String> {
         self.arms.iter().map(|arm| arm.name.clone()).collect()
@@ -842,18 +900,16 @@ impl Scenario {
 }
 
 fn arms(baseline: &Mode, treatments: &[Mode], faults: &[Faults], no_placebo: bool) -> Result<Vec<Arm>, ScenarioError> {
-    let arm =
-        |name: &str, role, mode: &Mode| Arm { name: name.into(), role, mode: mode.clone(), faults: Faults::default() };
-    let mut arms = vec![arm(&baseline.name, Role::Baseline, baseline)];
+    let mut arms = vec![Arm::new(&baseline.name, Role::Baseline, baseline)];
     if !no_placebo {
-        arms.push(arm(PLACEBO, Role::Placebo, baseline));
+        arms.push(Arm::new(PLACEBO, Role::Placebo, baseline));
     }
     // The baseline is measured in any case, so naming it among the treatments asks for nothing more.
     for mode in treatments.iter().filter(|mode| mode.name != baseline.name) {
         if arms.iter().any(|arm| arm.name == mode.name) {
             return Err(ScenarioError::TwiceNamed(mode.name.clone()));
         }
-        arms.push(arm(&mode.name, Role::Treatment, mode));
+        arms.push(Arm::new(&mode.name, Role::Treatment, mode));
     }
     for fault in faults {
         if !treatments.iter().any(Mode::sends) {
@@ -864,11 +920,32 @@ fn arms(baseline: &Mode, treatments: &[Mode], faults: &[Faults], no_placebo: boo
             if arms.iter().any(|arm| arm.name == name) {
                 return Err(ScenarioError::FaultTwice(fault.clone()));
             }
-            arms.push(Arm { faults: fault.clone(), ..arm(&name, Role::Treatment, mode) });
+            arms.push(Arm { faults: fault.clone(), ..Arm::new(&name, Role::Treatment, mode) });
         }
     }
     if arms.len() < 2 {
         return Err(ScenarioError::NothingToCompare(baseline.name.clone()));
+    }
+    Ok(arms)
+}
+
+/// Each treatment in both builds, that of the other build for a baseline.
+fn arms_of_two_builds(other: &Path, treatments: &[Mode], no_placebo: bool) -> Result<Vec<Arm>, ScenarioError> {
+    if !fs::metadata(other).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0) {
+        return Err(ScenarioError::NotABuild(other.into()));
+    }
+    let of_other = |name: &str, role, mode| Arm { executable: Some(other.into()), ..Arm::new(name, role, mode) };
+    let mut arms: Vec<Arm> = Vec::new();
+    for mode in treatments {
+        if arms.iter().any(|arm| arm.name == mode.name) {
+            return Err(ScenarioError::TwiceNamed(mode.name.clone()));
+        }
+        let base = format!("{}{OTHER_BUILD}", mode.name);
+        arms.push(of_other(&base, Role::Baseline, mode));
+        if arms.len() == 1 && !no_placebo {
+            arms.push(of_other(PLACEBO, Role::Placebo, mode));
+        }
+        arms.push(Arm { against: Some(base), ..Arm::new(&mode.name, Role::Treatment, mode) });
     }
     Ok(arms)
 }
@@ -992,6 +1069,27 @@ mod tests {
         assert_eq!(mean("rps = 50\narrivals = \"poisson\""), 50.0);
         assert_eq!(mean("arrivals = \"steps:1000,2000\""), 1_500.0);
         assert_eq!(mean("rps = 50\narrivals = \"bursts:x4,every=1s,lasts=500ms\""), 125.0);
+    }
+
+    #[test]
+    fn of_two_builds_each_mode_is_compared_with_itself() {
+        let build = std::env::current_exe().unwrap();
+        let settings = |text| Settings { against: Some(build.clone()), ..parse(text).unwrap() };
+        let scenario = Scenario::resolve(settings("mode = \"none,full\"")).unwrap();
+        assert_eq!(scenario.arm_names(), ["none@base", PLACEBO, "none", "full@base", "full"]);
+        for arm in &scenario.arms {
+            let other = arm.name.ends_with(OTHER_BUILD) || arm.name == PLACEBO;
+            assert_eq!(arm.executable.is_some(), other, "{}", arm.name);
+            if arm.role != Role::Baseline {
+                let reference = scenario.reference(arm).unwrap();
+                assert_eq!(reference.name, format!("{}{OTHER_BUILD}", arm.mode.name));
+            }
+        }
+        let refused = |settings| Scenario::resolve(settings).unwrap_err();
+        assert!(matches!(refused(settings("baseline = \"none\"")), ScenarioError::TwoBaselines(_)));
+        assert!(matches!(refused(settings("fault = \"hang\"")), ScenarioError::FaultAgainst(_)));
+        let nowhere = Settings { against: Some("/nowhere/otelbench".into()), ..Settings::default() };
+        assert!(refused(nowhere).to_string().starts_with("--against /nowhere/otelbench: "));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::generator::{Load, Played, Verdict};
 use crate::lane::LOOPBACK;
 use crate::lane::host::{Lane, LaneError, Whereabouts};
 use crate::lane::protocol::{GeneratorSetup, PROTOCOL, Start};
+use crate::machine::Tool;
 use crate::mode::Tls;
 use crate::plan::Plan;
 use crate::record::{LaneRecord, RecordLog, RecordsError, SliceRecord, Spent};
@@ -83,6 +84,17 @@ pub enum TrialError {
     Records(#[from] RecordsError),
 }
 
+/// What is left of a lane that has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// What the service says of its telemetry.
+    pub account: Account,
+    /// What the sink received; `None` where telemetry went elsewhere.
+    pub received: Option<Received>,
+    /// The build that ran it, where that was not this one.
+    pub tool: Option<Tool>,
+}
+
 /// The lanes of one round.
 pub trait Lanes {
     /// Launches a fresh lane for `arm`.
@@ -94,8 +106,8 @@ pub trait Lanes {
     /// Plays load on the lane of `arm`.
     fn play(&mut self, arm: &str, load: Load) -> impl Future<Output = Result<(Played, Spent), LaneError>>;
 
-    /// Ends the lane of `arm`: its account, and what the sink received of it.
-    fn finish(&mut self, arm: &str) -> impl Future<Output = Result<(Account, Option<Received>), LaneError>>;
+    /// Ends the lane of `arm`.
+    fn finish(&mut self, arm: &str) -> impl Future<Output = Result<Ended, LaneError>>;
 }
 
 /// Runs the plan that `log` was begun with: in each round its slices, or where there is an SLO a search for the capacity of
@@ -245,7 +257,7 @@ impl<'a, L: Lanes, W: FnMut(Event)> Trial<'a, L, W> {
     async fn end(&mut self, round: u32, arms: &[&'a Arm]) -> Result<(), TrialError> {
         (self.watch)(Event::Ending { round });
         for arm in arms {
-            let (account, received) = self.lanes.finish(&arm.name).await?;
+            let Ended { account, received, tool } = self.lanes.finish(&arm.name).await?;
             let life = self.lives.remove(arm.name.as_str()).unwrap_or_default();
             self.log.lane(LaneRecord {
                 round,
@@ -254,6 +266,7 @@ impl<'a, L: Lanes, W: FnMut(Event)> Trial<'a, L, W> {
                 orders_uncertain: life.uncertain,
                 account,
                 received,
+                tool,
             })?;
         }
         (self.watch)(Event::Done);
@@ -363,6 +376,7 @@ impl Lanes for LiveLanes {
             service_threads: scenario.service_threads,
             service_cores: scenario.placement.service.clone(),
             generator: None,
+            injected_ns: arm.injected_us.map(|us| (us * 1e3).round() as u64),
         };
         let setup = GeneratorSetup {
             nonce,
@@ -380,7 +394,8 @@ impl Lanes for LiveLanes {
             Isolation::InProcess => Whereabouts::Inside,
             Isolation::Process => Whereabouts::Here,
         };
-        let lane = Lane::launch(&self.executable, &arm.name, start, setup, generator_runs).await?;
+        let executable = arm.executable.as_deref().unwrap_or(&self.executable);
+        let lane = Lane::launch(executable, &arm.name, start, setup, generator_runs).await?;
         self.running.insert(arm.name.clone(), (lane, receiver));
         Ok(())
     }
@@ -399,11 +414,12 @@ impl Lanes for LiveLanes {
         }
     }
 
-    async fn finish(&mut self, arm: &str) -> Result<(Account, Option<Received>), LaneError> {
+    async fn finish(&mut self, arm: &str) -> Result<Ended, LaneError> {
         let (lane, receiver) = self.running.remove(arm).ok_or_else(|| not_running(arm))?;
+        let tool = lane.tool().filter(|tool| **tool != Tool::this()).cloned();
         // The lane has had an answer to its last export, so the sink has all it will get.
         let account = lane.finish().await?;
-        Ok((account, receiver.map(|receiver| receiver.received())))
+        Ok(Ended { account, received: receiver.map(|receiver| receiver.received()), tool })
     }
 }
 

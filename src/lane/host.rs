@@ -13,8 +13,9 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 
-use super::protocol::{Command, GeneratorSetup, PROTOCOL, Reply, SUBCOMMAND, Start};
+use super::protocol::{self, Command, GeneratorSetup, OLDEST, PROTOCOL, Reply, SUBCOMMAND, Start};
 use crate::generator::{Client, Generator, Load, Played};
+use crate::machine::Tool;
 use crate::record::Spent;
 use crate::telemetry::Account;
 
@@ -60,6 +61,8 @@ pub struct Lane {
     /// Where the generator runs in the parent.
     generator: Option<Generator>,
     addr: Option<SocketAddr>,
+    /// The build that it is, once it has said so.
+    tool: Option<Tool>,
 }
 
 /// Where the generator of a lane runs.
@@ -90,9 +93,13 @@ impl Lane {
             stderr: Vec::new(),
         })?;
         match lane.ask(&Command::Start(Box::new(start)), PATIENCE).await? {
-            Reply::Ready { protocol: PROTOCOL, addr } => lane.addr = addr,
+            Reply::Ready { protocol, addr, tool } if protocol::speaks(protocol) => {
+                (lane.addr, lane.tool) = (addr, Some(tool));
+            }
             Reply::Ready { protocol, .. } => {
-                return Err(lane.failed(format!("speaks lane protocol {protocol}, not {PROTOCOL}")).await);
+                return Err(lane
+                    .failed(format!("speaks lane protocol {protocol}, and not {OLDEST} to {PROTOCOL}"))
+                    .await);
             }
             other => return Err(lane.out_of_turn(&other).await),
         }
@@ -142,12 +149,18 @@ impl Lane {
             stderr_reader,
             generator: None,
             addr: None,
+            tool: None,
         })
     }
 
     /// The lane's process id, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
+    }
+
+    /// The build that it is.
+    pub fn tool(&self) -> Option<&Tool> {
+        self.tool.as_ref()
     }
 
     /// Where its service answers; `None` where it is called without sockets.

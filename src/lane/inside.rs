@@ -16,8 +16,9 @@ use tokio::task::JoinHandle;
 use tracing::Dispatch;
 
 use super::LOOPBACK;
-use super::protocol::{Command, PROTOCOL, Reply, Start};
+use super::protocol::{self, Command, OLDEST, PROTOCOL, Reply, Start};
 use crate::generator::{self, Client, Generator, Handler, Load, Played};
+use crate::machine::Tool;
 use crate::meter::allocations::{self, Count};
 use crate::meter::{self, CpuUs, Meter, Reading, Role, Roles, Usage};
 use crate::placement;
@@ -57,7 +58,7 @@ const fn roles(generator: Role) -> [(&'static str, Role); 10] {
 #[derive(Debug, Error)]
 pub enum InsideError {
     /// The parent speaks another version.
-    #[error("the parent speaks lane protocol {0}, this executable speaks {PROTOCOL}")]
+    #[error("the parent speaks lane protocol {0}, this executable {OLDEST} to {PROTOCOL}")]
     Protocol(u32),
     /// A command came out of turn.
     #[error("the parent said {0} out of turn")]
@@ -164,7 +165,7 @@ struct Mark {
 
 impl Running {
     fn start(start: Start) -> Result<(Self, Reply), InsideError> {
-        if start.protocol != PROTOCOL {
+        if !protocol::speaks(start.protocol) {
             return Err(InsideError::Protocol(start.protocol));
         }
         let mut telemetry = Telemetry::install(&start.mode, &start.destination)?;
@@ -177,6 +178,10 @@ impl Running {
             payment_service: payments.as_ref().map(|(_, serving)| serving.addr),
         };
         let routes = service::router(start.mode.handlers, config, telemetry.scrape());
+        let routes = match start.injected_ns {
+            None => routes,
+            Some(ns) => service::burning(routes, Duration::from_nanos(ns)),
+        };
         let (runtime, serving, client, roles) = match start.transport {
             Transport::Tcp => {
                 let runtime = service_runtime(service::THREAD, start.service_threads, start.service_cores, None)?;
@@ -199,7 +204,7 @@ impl Running {
         let meter = Meter::new(roles);
         let idle_since = meter.read()?;
         let lane = Self { telemetry, runtime, serving, payments, generator, meter, began: None, idle_since };
-        Ok((lane, Reply::Ready { protocol: PROTOCOL, addr }))
+        Ok((lane, Reply::Ready { protocol: PROTOCOL, addr, tool: Tool::this() }))
     }
 
     fn play(&mut self, load: Load) -> Result<Reply, InsideError> {

@@ -1,4 +1,12 @@
 //! What parent and lane say to each other: one JSON value per line, each command answered once.
+//!
+//! The two may be builds months apart: `run --against` interleaves lanes of both. So the protocol grows by these rules:
+//!
+//! - What is added to a command has a default, is not written when it has it, and is refused by a lane that does not know it.
+//!   An older lane thus does what it is asked, or says that it cannot; it never does something else in silence.
+//! - What is added to a reply has a default; what a reader does not know of a reply it ignores.
+//! - A change of any other kind is a new [`PROTOCOL`]. Each side states its own, and the newer of the two decides whether it
+//!   still speaks the other's: down to [`OLDEST`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,14 +15,24 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::generator::{Client, Load, Pacing, Played, Target};
+use crate::machine::Tool;
 use crate::mode::Mode;
 use crate::record::Spent;
 use crate::scenario::{Payment, Transport};
 use crate::telemetry::{Account, Destination};
 use crate::workload::{Payload, Workload};
 
-/// Version of this protocol; parent and lane of different versions refuse each other.
-pub const PROTOCOL: u32 = 4;
+/// Version of this protocol.
+pub const PROTOCOL: u32 = 5;
+
+/// The oldest version that this build still speaks.
+pub const OLDEST: u32 = 5;
+
+/// Whether this build can work with one that speaks `theirs`. Of a newer one it takes for granted that it can: the newer one
+/// knows both, and refuses where it must.
+pub fn speaks(theirs: u32) -> bool {
+    theirs >= OLDEST
+}
 
 /// The hidden subcommand that makes a process a lane.
 pub const SUBCOMMAND: &str = "lane";
@@ -37,6 +55,7 @@ pub enum Command {
 
 /// How to set a lane up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Start {
     /// The parent's [`PROTOCOL`].
     pub protocol: u32,
@@ -57,10 +76,14 @@ pub struct Start {
     pub service_cores: Vec<usize>,
     /// The generator to run inside; `None` when the parent drives the load.
     pub generator: Option<GeneratorSetup>,
+    /// CPU time that each request burns beside its work, in nanoseconds; also 0 costs the call. `None` for none at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub injected_ns: Option<u64>,
 }
 
 /// A generator for one lane.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GeneratorSetup {
     /// Marks this lane's trace ids.
     pub nonce: u64,
@@ -111,6 +134,8 @@ pub enum Reply {
         protocol: u32,
         /// Where it listens; null where it is called without sockets.
         addr: Option<SocketAddr>,
+        /// The build that it is.
+        tool: Tool,
     },
     /// The load was played.
     Played {
@@ -136,4 +161,49 @@ pub enum Reply {
         /// Why.
         message: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    /// What a parent and a lane of version 5 said to each other.
+    const VERSION_5: &str = include_str!("protocol/5.jsonl");
+
+    #[test]
+    fn what_a_build_of_another_day_says_is_still_understood() {
+        let mut spoken = 0;
+        for line in VERSION_5.lines() {
+            let value: Value = serde_json::from_str(line).unwrap();
+            // What it says again is what was said: nothing was skipped, and nothing that was not said is added.
+            let again = if value.get("command").is_some() {
+                serde_json::to_value(serde_json::from_str::<Command>(line).unwrap()).unwrap()
+            } else {
+                let reply: Reply = serde_json::from_str(line).unwrap();
+                assert_eq!(serde_json::from_value::<Reply>(serde_json::to_value(&reply).unwrap()).unwrap(), reply);
+                continue;
+            };
+            assert_eq!(again, value, "{line}");
+            spoken += 1;
+        }
+        assert!(spoken >= 3, "a conversation has more commands");
+    }
+
+    #[test]
+    fn a_lane_refuses_what_it_does_not_know_and_a_parent_does_not_mind() {
+        let said = |nth: usize| -> Value { serde_json::from_str(VERSION_5.lines().nth(nth).unwrap()).unwrap() };
+        let (mut start, mut ready) = (said(0), said(1));
+        start["weather"] = "fair".into();
+        let error = serde_json::from_value::<Command>(start).unwrap_err().to_string();
+        assert!(error.contains("unknown field `weather`"), "{error}");
+        ready["weather"] = "fair".into();
+        assert!(matches!(serde_json::from_value(ready).unwrap(), Reply::Ready { .. }));
+    }
+
+    #[test]
+    fn what_may_differ_between_versions_is_decided_by_the_newer() {
+        assert!(speaks(PROTOCOL) && speaks(OLDEST) && speaks(PROTOCOL + 1));
+        assert!(!speaks(OLDEST - 1));
+    }
 }

@@ -4,6 +4,7 @@ use super::capacity;
 use super::ledger::ledger;
 use crate::analysis::{ArmSummary, Delta};
 use crate::generator::Verdict;
+use crate::machine::Tool;
 use crate::metric::Metric;
 use crate::result::Document;
 use crate::scenario::{Collector, Isolation, Payment, Role, Scenario, Transport};
@@ -93,7 +94,10 @@ fn title(document: &Document) -> String {
     let treatments: Vec<&str> =
         scenario.arms.iter().filter(|arm| arm.role == Role::Treatment).map(|arm| arm.name.as_str()).collect();
     let asked = if treatments.is_empty() { "A/A".to_owned() } else { treatments.join(", ") };
-    let baseline = scenario.arms.first().map_or("", |arm| arm.name.as_str());
+    let baseline = scenario.arms.first().map_or("", |arm| match &arm.executable {
+        None => arm.name.as_str(),
+        Some(_) => "another build",
+    });
     match &scenario.slo {
         None => {
             format!("{}: {asked} against {baseline} at {} requests per second", scenario.name, scenario.mean_rate())
@@ -151,8 +155,22 @@ fn setting(document: &Document) -> Vec<String> {
         ),
         format!("{threads}, {collector}"),
     ];
+    lines.extend(other_build(document));
     lines.extend((scenario.payload != Payload::default()).then(|| sent(&scenario.payload)));
     lines
+}
+
+/// Which build the arms of another one are of, where there is one, and which this is.
+fn other_build(document: &Document) -> Option<String> {
+    let path = document.header.scenario.arms.iter().find_map(|arm| arm.executable.as_ref())?;
+    let named = |tool: &Tool| match &tool.git {
+        Some(git) => format!("{} at {git}", tool.version),
+        None => tool.version.clone(),
+    };
+    let this = &document.header.tool;
+    // A lane that is of this very build does not say so.
+    let other = document.lanes.iter().find_map(|lane| lane.tool.as_ref()).unwrap_or(this);
+    Some(format!("this build: {}; @base and the placebo: {}, {}", named(this), path.display(), named(other)))
 }
 
 /// What was sent, where that is not the usual.
@@ -396,11 +414,13 @@ fn sentence(arm: &ArmSummary, document: &Document, scenario: &Scenario) -> Optio
         ));
     }
     let (digits, rate) = (digits(absolute), scenario.mean_rate());
+    let than = scenario.arms.iter().find(|other| other.name == arm.name).and_then(|arm| arm.against.as_deref());
+    let than = than.map_or_else(String::new, |base| format!(" against {base}"));
     let verb = if absolute.estimate >= 0.0 { "costs" } else { "saves" };
     let (low, high) =
         if absolute.estimate >= 0.0 { (absolute.low, absolute.high) } else { (-absolute.high, -absolute.low) };
     Some(format!(
-        "{} {verb} {:.digits$} µs of CPU per request (95 %: {low:.digits$}–{high:.digits$}), ×{:.2}; that is {} cores at {} RPS; {fate}.",
+        "{} {verb} {:.digits$} µs of CPU per request{than} (95 %: {low:.digits$}–{high:.digits$}), ×{:.2}; that is {} cores at {} RPS; {fate}.",
         arm.name,
         absolute.estimate.abs(),
         1.0 + relative.estimate,

@@ -5,6 +5,7 @@
 //! latency. The handlers are written once, generic over `Instruments` and `Payments`. The service knows nothing of where
 //! telemetry goes.
 
+mod burn;
 mod instruments;
 mod order;
 mod payment;
@@ -24,6 +25,7 @@ use axum::serve::ListenerExt;
 use http_body_util::BodyExt;
 use tokio::net::TcpListener;
 use tower::ServiceExt;
+use tower::util::MapRequestLayer;
 
 use crate::mode::Handlers;
 
@@ -109,6 +111,15 @@ pub fn payment_router(handlers: Handlers, payment_delay: Duration) -> Router {
         | Handlers::BareSpawn
         | Handlers::Naive => payment::routes(Instrumented, payment_delay),
     }
+}
+
+/// `routes` with so much CPU time burnt for each request beside its work: a known cost, to see whether it is found. That of
+/// the call itself comes on top, so what this is compared with burns nothing, by the same call.
+pub fn burning(routes: Router, cost: Duration) -> Router {
+    routes.layer(MapRequestLayer::new(move |request: Request<Body>| {
+        burn::owe(cost);
+        request
+    }))
 }
 
 fn exposition(text: String) -> Response {

@@ -48,9 +48,9 @@ impl Lanes for Scripted {
         Ok((record.played, record.spent))
     }
 
-    async fn finish(&mut self, arm: &str) -> Result<(Account, Option<Received>), LaneError> {
+    async fn finish(&mut self, arm: &str) -> Result<Ended, LaneError> {
         self.asked.push(format!("finish {arm}"));
-        Ok((Account::default(), Some(Received::default())))
+        Ok(Ended { account: Account::default(), received: Some(Received::default()), tool: None })
     }
 }
 

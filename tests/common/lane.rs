@@ -70,6 +70,7 @@ impl Orders {
             service_threads: 2,
             service_cores: Vec::new(),
             generator: None,
+            injected_ns: None,
         }
     }
 
