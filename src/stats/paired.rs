@@ -1,7 +1,8 @@
 //! The paired t-test, its interval, and what it could have seen.
 
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{ContinuousCDF, StudentsT};
+
+use super::student;
 
 /// An estimate with the interval that covers the truth at the stated confidence.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,7 +39,10 @@ impl Interval {
 pub struct Paired {
     n: usize,
     mean: f64,
-    standard_error: f64,
+    /// Sample variance of a single difference.
+    variance: f64,
+    /// Variance of the mean that no number of rounds takes away.
+    between_runs: f64,
 }
 
 impl Paired {
@@ -50,26 +54,97 @@ impl Paired {
         }
         let mean = differences.iter().sum::<f64>() / n as f64;
         let squares: f64 = differences.iter().map(|d| (d - mean).powi(2)).sum();
-        let standard_error = (squares / (n - 1) as f64 / n as f64).sqrt();
-        Some(Self { n, mean, standard_error })
+        Some(Self { n, mean, variance: squares / (n - 1) as f64, between_runs: 0.0 })
+    }
+
+    /// The same with `extra` added to the variance of the mean, in squared units of the differences: what differs between
+    /// runs and is therefore the same in all rounds of one.
+    #[must_use]
+    pub fn with_variance(self, extra: f64) -> Self {
+        Self { between_runs: self.between_runs + extra, ..self }
+    }
+
+    /// How many differences.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Their mean.
+    pub fn mean(&self) -> f64 {
+        self.mean
+    }
+
+    /// Standard error of the mean.
+    pub fn standard_error(&self) -> f64 {
+        self.standard_error_of(self.n)
     }
 
     /// Student's interval for the mean difference: mean ± t(1 − α/2, n − 1) · s/√n.
     pub fn interval(&self, confidence: f64) -> Interval {
-        let reach = self.t(0.5 + confidence / 2.0) * self.standard_error;
+        let reach = self.t(0.5 + confidence / 2.0) * self.standard_error();
         Interval { estimate: self.mean, low: self.mean - reach, high: self.mean + reach }
+    }
+
+    /// One-sided p of the hypothesis that the true mean is `limit` or more; small where it is below.
+    pub fn p_below(&self, limit: f64) -> f64 {
+        let distance = self.mean - limit;
+        // Without spread and without a distance there is nothing to tell by, as at t = 0.
+        let t = if distance == 0.0 { 0.0 } else { distance / self.standard_error() };
+        student::cdf(t, self.freedom())
+    }
+
+    /// One-sided p of the hypothesis that the true mean is `limit` or less; small where it is above.
+    pub fn p_above(&self, limit: f64) -> f64 {
+        Self { mean: -self.mean, ..*self }.p_below(-limit)
     }
 
     /// The smallest true difference that a test at this confidence detects with the given power:
     /// (t(1 − α/2, n − 1) + t(power, n − 1)) · s/√n. Source: the usual approximation to the power of the t-test, for
     /// instance Zar, Biostatistical Analysis, 5th ed., eq. 7.10.
     pub fn detectable(&self, confidence: f64, power: f64) -> f64 {
-        (self.t(0.5 + confidence / 2.0) + self.t(power)) * self.standard_error
+        (self.t(0.5 + confidence / 2.0) + self.t(power)) * self.standard_error()
+    }
+
+    /// Rounds in all at which the interval reaches no further than `half_width` from the mean, if the spread seen is the
+    /// true one; `None` where that takes more than 100 000, or what differs between runs alone is wider.
+    pub fn rounds_for_half_width(&self, half_width: f64, confidence: f64) -> Option<u32> {
+        first_rounds(|n| {
+            student::quantile(0.5 + confidence / 2.0, (n - 1) as f64) * self.standard_error_of(n) <= half_width
+        })
+    }
+
+    /// Standard error of the mean of `n` differences of this spread.
+    pub(super) fn standard_error_of(&self, n: usize) -> f64 {
+        (self.variance / n as f64 + self.between_runs).sqrt()
+    }
+
+    fn freedom(&self) -> f64 {
+        (self.n - 1) as f64
     }
 
     fn t(&self, p: f64) -> f64 {
-        StudentsT::new(0.0, 1.0, (self.n - 1) as f64).map_or(f64::NAN, |t| t.inverse_cdf(p))
+        student::quantile(p, self.freedom())
     }
+}
+
+/// More rounds than this nobody plays, and an extrapolation that far says nothing.
+const ROUNDS_MAX: usize = 100_000;
+
+/// The smallest number of rounds, two or more, that is `enough`, which must stay true once it is.
+pub(super) fn first_rounds(enough: impl Fn(usize) -> bool) -> Option<u32> {
+    let (mut short, mut sufficient) = (1, ROUNDS_MAX);
+    if !enough(sufficient) {
+        return None;
+    }
+    while sufficient - short > 1 {
+        let middle = short.midpoint(sufficient);
+        if enough(middle) {
+            sufficient = middle;
+        } else {
+            short = middle;
+        }
+    }
+    u32::try_from(sufficient).ok()
 }
 
 #[cfg(test)]
