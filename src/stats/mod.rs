@@ -11,6 +11,7 @@ mod rank;
 mod ruling;
 mod spending;
 mod student;
+mod unpaired;
 
 pub use self::holm::holm;
 pub use self::paired::{Interval, Paired};
@@ -18,3 +19,4 @@ pub use self::permutation::{sign_flip_p, sign_flip_p_below};
 pub use self::rank::hodges_lehmann;
 pub use self::ruling::{Ruling, below, within};
 pub use self::spending::{LOOKS, Looks, PRECISION_CONFIDENCE, PRECISION_ROUNDS_MIN, nominal_levels};
+pub use self::unpaired::Estimate;
