@@ -15,6 +15,7 @@ use crate::arrivals::Arrivals;
 use crate::commands::Failure;
 use crate::commands::load::{Assignment, Pace};
 use crate::commands::pipeline::Question;
+use crate::gate::Gate;
 use crate::generator::Pacing;
 use crate::mode::{self, Mode};
 use crate::placement::{IdleCores, Pinning};
@@ -192,6 +193,10 @@ struct ExperimentArgs {
     /// Compare each mode with itself in another build of this program, launched from PATH
     #[arg(long, value_name = "PATH")]
     against: Option<PathBuf>,
+    /// How much worse than its reference this may be, such as cpu_us_per_request:full=5%; stored with the result, for
+    /// `otelbench compare`; can be repeated
+    #[arg(long, value_name = "METRIC[:ARM]=PCT%")]
+    max_regression: Vec<Gate>,
     /// Where the result goes [default: results/TIME-SCENARIO.json]
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
@@ -276,6 +281,7 @@ impl ExperimentArgs {
             endpoint: self.endpoint,
             fault: (!self.fault.is_empty()).then_some(OneOrMany(self.fault)),
             against: self.against,
+            max_regression: (!self.max_regression.is_empty()).then_some(OneOrMany(self.max_regression)),
             out: self.out,
             format: self.format,
             quiet: self.quiet.then_some(true),
@@ -665,7 +671,8 @@ mod tests {
         let line = "otelbench run s.toml --rps 5 --mode metrics,full --baseline bare --no-placebo --rounds 3 --slices 4 \
                     --slice 2s --warmup 1s --seed 9 --arrivals poisson --users 9 --user-ids uniform --error-share 0.5 --personal \
                     --pacing spin --pinning none --idle-cores awake --shards 2 --transport tcp --isolation process \
-                    --connections 7 --timeout 3s --payment http --payment-delay 50ms --service-threads 2 --endpoint http://h:1 --fault hang --against b --out o.json \
+                    --connections 7 --timeout 3s --payment http --payment-delay 50ms --service-threads 2 --endpoint http://h:1 --fault hang \
+                    --against b --max-regression rss_bytes=5% --out o.json \
                     --format json --quiet";
         let Ok(Cli { command: Command::Run(args) }) = Cli::try_parse_from(line.split_whitespace()) else {
             panic!("the line is not accepted")
@@ -705,6 +712,7 @@ mod tests {
             endpoint: Some(_),
             fault: Some(_),
             against: Some(_),
+            max_regression: Some(_),
             out: Some(_),
             format: Some(Format::Json),
             quiet: Some(true),

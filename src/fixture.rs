@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
 use crate::capacity::{Next, Outcome, Search, Step, near};
 use crate::generator::answered;
 use crate::machine::{Machine, Tool};
@@ -143,4 +146,10 @@ pub(crate) fn search(rounds: u32, capacity: impl Fn(&str, u32) -> f64) -> Record
 pub(crate) fn noise(arm: &str, round: u32) -> f64 {
     let mixed = arm.bytes().fold(u64::from(round) + 1, |h, b| (h ^ u64::from(b)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     1.0 + ((mixed >> 40) as f64 / f64::from(1 << 24) - 0.5) * 0.02
+}
+
+/// Standard normal, by Box and Muller (1958).
+pub(crate) fn normal(rng: &mut ChaCha8Rng) -> f64 {
+    let (u, v): (f64, f64) = (rng.random(), rng.random());
+    (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
 }

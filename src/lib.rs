@@ -43,6 +43,7 @@ pub mod cli;
 pub mod commands;
 #[cfg(test)]
 mod fixture;
+pub mod gate;
 pub mod generator;
 pub mod lane;
 pub mod machine;

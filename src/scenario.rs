@@ -18,6 +18,7 @@ use thiserror::Error;
 use toml::Spanned;
 
 use crate::arrivals::Arrivals;
+use crate::gate::Gate;
 use crate::generator::{self, Pacing};
 use crate::mode::{self, Mode, UnknownMode};
 use crate::placement::{self, IdleCores, Pinning, Placement};
@@ -114,6 +115,9 @@ pub struct Settings {
     pub fault: Option<OneOrMany<Faults>>,
     /// Another build of this program, whose arms the treatments are compared with.
     pub against: Option<PathBuf>,
+    /// How much worse than its reference a candidate may be.
+    #[serde(alias = "max-regression")]
+    pub max_regression: Option<OneOrMany<Gate>>,
     /// Where the result goes.
     pub out: Option<PathBuf>,
     /// What is printed on stdout.
@@ -592,6 +596,7 @@ impl Settings {
             endpoint: self.endpoint.or(other.endpoint),
             fault: self.fault.or(other.fault),
             against: self.against.or(other.against),
+            max_regression: self.max_regression.or(other.max_regression),
             out: self.out.or(other.out),
             format: self.format.or(other.format),
             quiet: self.quiet.or(other.quiet),
@@ -661,6 +666,10 @@ pub struct Scenario {
     pub placement: Placement,
     /// Where telemetry is sent.
     pub collector: Collector,
+    /// How much worse than its reference this may be; no part of what is measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    pub gates: Vec<Gate>,
 }
 
 /// One experimental condition.
@@ -877,6 +886,7 @@ impl Scenario {
                 Transport::Direct => placement.on_one_thread(),
             },
             collector,
+            gates: settings.max_regression.map_or_else(Vec::new, |gates| gates.0),
         })
     }
 
@@ -1034,6 +1044,22 @@ mod tests {
         assert_eq!(won.mean_rate().as_f64(), 2_000.0);
         let contradiction = Scenario::resolve(parse("rps = 50").unwrap().or(parse(ramp).unwrap()));
         assert!(matches!(contradiction, Err(ScenarioError::TwoRates(_))));
+    }
+
+    #[test]
+    fn gates_are_written_in_a_scenario_as_in_a_flag() {
+        let scenario = |text| Scenario::resolve(parse(text).unwrap()).unwrap();
+        let gates = scenario("max_regression = [\"cpu_us_per_request:full=5%\", \"rss_bytes=10%\"]").gates;
+        assert_eq!(
+            gates.iter().map(Gate::to_string).collect::<Vec<_>>(),
+            ["cpu_us_per_request:full=5%", "rss_bytes=10%"]
+        );
+        assert_eq!(scenario("max_regression = \"rss_bytes=10%\"").gates, gates[1..]);
+        let flags = Settings { max_regression: Some(OneOrMany(gates[..1].to_vec())), ..Settings::default() };
+        let won = Scenario::resolve(flags.or(parse("max_regression = \"rss_bytes=10%\"").unwrap())).unwrap();
+        assert_eq!(won.gates, gates[..1]);
+        let error = parse("rps = 5\nmax_regression = \"cpu=5%\"").unwrap_err();
+        assert!(error.contains("line 2") && error.contains("did you mean `cpu_us_per_request`?"), "{error}");
     }
 
     #[test]

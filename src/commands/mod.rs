@@ -21,6 +21,7 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::gate::{self, Conclusion, Judged};
 use crate::report::{View, markdown, table};
 use crate::result::Document;
 use crate::scenario::Format;
@@ -153,6 +154,16 @@ fn ports_within(range: &str, connections: usize) -> Result<(), Failure> {
     Err(Failure::Usage(format!(
         "--connections {connections}: this machine has {ports} local ports for one address ({first} to {last}); {advice}"
     )))
+}
+
+/// What the judgement of gates comes to.
+fn gated(judged: &[Judged]) -> Result<(), Failure> {
+    match gate::conclude(judged) {
+        Conclusion::Holds => Ok(()),
+        Conclusion::Fails(message) => Err(Failure::Gate(message)),
+        Conclusion::Undecided(message) => Err(Failure::Inconclusive(message)),
+        Conclusion::Absent(message) => Err(Failure::Invalid(message)),
+    }
 }
 
 /// Prints a document on stdout.
