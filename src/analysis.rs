@@ -17,7 +17,7 @@ use crate::scenario::{Arm, Role, Scenario};
 use crate::service::ORDERS_TOTAL;
 use crate::sink::TreeReport;
 use crate::slo::Slo;
-use crate::stats::{Interval, Paired, sign_flip_p};
+use crate::stats::{Interval, Paired, hodges_lehmann, sign_flip_p};
 use crate::telemetry::{Exports, ServiceLogs, ServiceSpans};
 use crate::units::{Rate, micros};
 
@@ -247,6 +247,10 @@ pub struct Delta {
     pub absolute: Option<Interval>,
     /// Ratio to the baseline less one, from the mean of the log-ratios.
     pub relative: Option<Interval>,
+    /// The typical round: the Hodges–Lehmann estimate of the same ratio less one, with its exact interval. Another quantity
+    /// than the mean, and without a say in the verdict. Absent below 6 rounds, and where no ratio exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub typical: Option<Interval>,
     /// Confidence of the intervals.
     pub confidence: f64,
     /// Rounds compared.
@@ -715,6 +719,7 @@ fn compare(metric: Metric, arm: &str, baseline: &str, values: &RoundValues) -> D
         baseline: None,
         absolute: None,
         relative: None,
+        typical: None,
         confidence: CONFIDENCE,
         rounds: 0,
         mde_absolute: None,
@@ -739,6 +744,7 @@ fn compare(metric: Metric, arm: &str, baseline: &str, values: &RoundValues) -> D
     let tested = if let Some(ratios) = log_ratios {
         let paired = Paired::of(&ratios).unwrap_or(paired);
         delta.relative = Some(paired.interval(CONFIDENCE).map(f64::exp_m1));
+        delta.typical = hodges_lehmann(&ratios, CONFIDENCE).map(|typical| typical.map(f64::exp_m1));
         delta.mde_relative = Some(paired.detectable(CONFIDENCE, POWER).exp_m1());
         ratios
     } else {

@@ -223,6 +223,17 @@ fn a_difference_that_one_of_its_intervals_denies_is_not_resolved() {
     assert!(!full.resolved);
 }
 
+#[test]
+fn one_strange_round_moves_the_mean_and_not_the_typical_round() {
+    let strange = |arm: &str, round| cost(arm, round) * if (arm, round) == ("full", 3) { 4.0 } else { 1.0 };
+    let full = delta(&analyse(&fixture::run(8, strange)), "full", Metric::Cpu);
+    let (mean, typical) = (full.relative.unwrap(), full.typical.unwrap());
+    assert!(mean.estimate > 0.7, "{mean:?}");
+    assert!((typical.estimate - 0.5).abs() < 0.02 && typical.low < 0.5 && 0.5 < typical.high, "{typical:?}");
+    // Five rounds have no interval of 95 % between their averages.
+    assert_eq!(delta(&analyse(&fixture::run(5, cost)), "full", Metric::Cpu).typical, None);
+}
+
 /// `full` holds 60 % of what the baseline does, on a machine whose speed differs from round to round.
 fn capacity(arm: &str, round: u32) -> f64 {
     let speed = [1.0, 1.4, 0.7, 1.2, 0.9][round as usize % 5];
