@@ -3,6 +3,8 @@
 //! Each round gives one value per arm and metric; only these enter the statistics. A slice is not a replicate: slices of
 //! one launch share its luck, and treating them as independent gives up to 19 % false alarms at a nominal 5.
 
+mod stopping;
+
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +23,7 @@ use crate::stats::{Interval, Paired, hodges_lehmann, sign_flip_p};
 use crate::telemetry::{Exports, ServiceLogs, ServiceSpans};
 use crate::units::{Rate, micros};
 
-/// Confidence of every interval.
+/// Confidence of the intervals of a run whose length was fixed beforehand.
 pub const CONFIDENCE: f64 = 0.95;
 /// Power at which the detectable effect is stated.
 const POWER: f64 = 0.8;
@@ -29,8 +31,8 @@ const POWER: f64 = 0.8;
 pub const VOID_INVALID: f64 = 0.1;
 /// Requests in a round below which its 99.9th percentile rests on fewer than 20 of them.
 const P999_REQUESTS: u64 = 20_000;
-/// With fewer rounds the sign-flip test cannot reach p < 0.05 whatever the data, so it has no say.
-const SIGN_FLIP_ROUNDS: usize = 6;
+
+pub use self::stopping::is_decided;
 
 /// What the records of a run say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -288,12 +290,22 @@ pub fn differences(records: &Records, arm: &str, baseline: &str, metric: Metric)
     RoundValues::of(records, &valid_rounds(records, &rounds)).differences(arm, baseline, metric)
 }
 
+/// CPU time per request of each slice, for each lane; without those of which it is not known.
+pub fn cpu_of_slices(records: &Records) -> Vec<Vec<f64>> {
+    let lane = |lane: &LaneRecord| {
+        let slices = slices_of(records, lane.round, &lane.arm);
+        slices.filter_map(|slice| RoundOfArm::of(&[slice], &records.header.scenario).value(Metric::Cpu).ok()).collect()
+    };
+    records.lanes.iter().map(lane).collect()
+}
+
 /// Analyses a run.
 pub fn analyse(records: &Records) -> Analysis {
     let scenario = &records.header.scenario;
     let (rounds, mut validity) = sort(records);
     let valid = valid_rounds(records, &rounds);
     let values = RoundValues::of(records, &valid);
+    let confidence = stopping::confidence(scenario, valid.len() as u32);
     let arms = scenario.arms.iter().map(|arm| summarise(arm, records, &values, &valid)).collect();
     let deltas = if validity.verdict == Verdict::Invalid {
         Vec::new()
@@ -301,7 +313,7 @@ pub fn analyse(records: &Records) -> Analysis {
         let pairs = scenario.arms.iter().filter(|arm| arm.role != Role::Baseline);
         pairs
             .filter_map(|arm| Some((&arm.name, &scenario.reference(arm)?.name)))
-            .flat_map(|(arm, base)| compared(scenario).map(|metric| compare(metric, arm, base, &values)))
+            .flat_map(|(arm, base)| compared(scenario).map(|metric| compare(metric, arm, base, &values, confidence)))
             .collect()
     };
     if valid.is_empty() && validity.verdict != Verdict::Invalid {
@@ -712,7 +724,7 @@ fn add_trees(a: TreeReport, b: TreeReport) -> TreeReport {
     }
 }
 
-fn compare(metric: Metric, arm: &str, baseline: &str, values: &RoundValues) -> Delta {
+fn compare(metric: Metric, arm: &str, baseline: &str, values: &RoundValues, confidence: f64) -> Delta {
     let mut delta = Delta {
         metric,
         arm: arm.into(),
@@ -720,7 +732,7 @@ fn compare(metric: Metric, arm: &str, baseline: &str, values: &RoundValues) -> D
         absolute: None,
         relative: None,
         typical: None,
-        confidence: CONFIDENCE,
+        confidence,
         rounds: 0,
         mde_absolute: None,
         mde_relative: None,
@@ -737,15 +749,15 @@ fn compare(metric: Metric, arm: &str, baseline: &str, values: &RoundValues) -> D
     let Some(paired) = Paired::of(&differences) else {
         return Delta { reason: Some("an interval needs two rounds or more".into()), ..delta };
     };
-    let absolute = paired.interval(CONFIDENCE);
+    let absolute = paired.interval(confidence);
     delta.absolute = Some(absolute);
-    delta.mde_absolute = Some(paired.detectable(CONFIDENCE, POWER));
+    delta.mde_absolute = Some(paired.detectable(confidence, POWER));
     // The test is on log-ratios where they exist: noise on these machines is multiplicative.
     let tested = if let Some(ratios) = log_ratios {
         let paired = Paired::of(&ratios).unwrap_or(paired);
-        delta.relative = Some(paired.interval(CONFIDENCE).map(f64::exp_m1));
-        delta.typical = hodges_lehmann(&ratios, CONFIDENCE).map(|typical| typical.map(f64::exp_m1));
-        delta.mde_relative = Some(paired.detectable(CONFIDENCE, POWER).exp_m1());
+        delta.relative = Some(paired.interval(confidence).map(f64::exp_m1));
+        delta.typical = hodges_lehmann(&ratios, confidence).map(|typical| typical.map(f64::exp_m1));
+        delta.mde_relative = Some(paired.detectable(confidence, POWER).exp_m1());
         ratios
     } else {
         delta.reason = Some("no ratio: a round measured zero".into());
@@ -753,7 +765,9 @@ fn compare(metric: Metric, arm: &str, baseline: &str, values: &RoundValues) -> D
     };
     let p = sign_flip_p(&tested);
     delta.sign_flip_p = Some(p);
-    let objects = tested.len() >= SIGN_FLIP_ROUNDS && p >= 1.0 - CONFIDENCE;
+    // Of so few rounds that no pattern of signs reaches the level, whatever the data, it has no say.
+    let level = 1.0 - confidence;
+    let objects = 2.0 * 0.5_f64.powf(tested.len() as f64) < level && p >= level;
     let excluded = absolute.excludes_zero() && delta.relative.is_none_or(|relative| relative.excludes_zero());
     delta.resolved = excluded && !objects;
     delta

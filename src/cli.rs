@@ -21,8 +21,8 @@ use crate::mode::{self, Mode};
 use crate::placement::{IdleCores, Pinning};
 use crate::probe::{self, Probe};
 use crate::scenario::{
-    Endpoint, Faults, Format, Isolation, ModeName, ModeNames, OneOrMany, Payment, Settings, Transport,
-    parse_positive_duration,
+    Endpoint, Faults, Format, Isolation, ModeName, ModeNames, OneOrMany, Payment, Settings, Transport, Until,
+    half_width, parse_positive_duration,
 };
 use crate::sink::Fault;
 use crate::slo::Slo;
@@ -197,6 +197,13 @@ struct ExperimentArgs {
     /// `otelbench compare`; can be repeated
     #[arg(long, value_name = "METRIC[:ARM]=PCT%")]
     max_regression: Vec<Gate>,
+    /// Stop before the last round: resolved, once every treatment is told apart from its baseline, in few looks at stricter
+    /// levels, so that the chance of a false alarm stays what it is; or halfwidth:PCT%. Rounds are then 30 at most
+    #[arg(long, value_name = "WHEN")]
+    until: Option<Until>,
+    /// Stop before the last round once every interval reaches no further than this to either side, such as 1%
+    #[arg(long, value_name = "PCT%", value_parser = until_half_width, conflicts_with = "until")]
+    until_halfwidth: Option<Until>,
     /// Where the result goes [default: results/TIME-SCENARIO.json]
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
@@ -217,6 +224,16 @@ pub struct RunArgs {
     /// Slices of load per lane and round [default: 2]
     #[arg(long, value_name = "N")]
     slices: Option<NonZeroU32>,
+    /// Pick rounds and slices so that a run of this length gives the narrowest intervals, from the noise of a short one
+    #[arg(long, value_name = "TIME", value_parser = parse_positive_duration)]
+    budget: Option<Duration>,
+    /// Continue the run whose records or partial result these are, by the same plan
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+}
+
+fn until_half_width(text: &str) -> Result<Until, String> {
+    half_width(text).map(Until::HalfWidth)
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -229,6 +246,9 @@ Examples:
   otelbench run --mode full --transport direct   what the telemetry calls cost by themselves, without a kernel
   otelbench run --baseline full --mode full --fault down@300ms..700ms --fault hang
   otelbench run --mode full --against ../main/otelbench   is this build dearer than that one?
+  otelbench run --mode full --budget 5m          as narrow an interval as five minutes give
+  otelbench run --mode full --until resolved     as few rounds as tell it apart
+  otelbench run --resume results/full.jsonl      go on where a run was cut short
   otelbench run --mode none --rounds 20          an A/A run: what does no difference look like here?
   otelbench run --mode full --endpoint http://localhost:4317 --format json > full.json
 
@@ -256,6 +276,8 @@ impl ExperimentArgs {
             no_placebo: self.no_placebo.then_some(true),
             rounds: self.rounds,
             slices: None,
+            until: self.until.or(self.until_halfwidth),
+            budget: None,
             slice: self.slice,
             warmup: self.warmup,
             seed: self.seed,
@@ -294,7 +316,12 @@ impl RunArgs {
     /// The scenario file, and what the flags say.
     pub fn into_parts(self) -> (Option<PathBuf>, Settings) {
         let (file, settings) = self.experiment.into_parts();
-        (file, Settings { slices: self.slices, ..settings })
+        (file, Settings { slices: self.slices, budget: self.budget, ..settings })
+    }
+
+    /// The run to continue, if that is asked for.
+    pub fn resume(&self) -> Option<PathBuf> {
+        self.resume.clone()
     }
 }
 
@@ -672,7 +699,7 @@ mod tests {
                     --slice 2s --warmup 1s --seed 9 --arrivals poisson --users 9 --user-ids uniform --error-share 0.5 --personal \
                     --pacing spin --pinning none --idle-cores awake --shards 2 --transport tcp --isolation process \
                     --connections 7 --timeout 3s --payment http --payment-delay 50ms --service-threads 2 --endpoint http://h:1 --fault hang \
-                    --against b --max-regression rss_bytes=5% --out o.json \
+                    --against b --max-regression rss_bytes=5% --until resolved --budget 5m --out o.json \
                     --format json --quiet";
         let Ok(Cli { command: Command::Run(args) }) = Cli::try_parse_from(line.split_whitespace()) else {
             panic!("the line is not accepted")
@@ -688,6 +715,8 @@ mod tests {
             no_placebo: Some(true),
             rounds: Some(_),
             slices: Some(_),
+            until: Some(Until::Resolved),
+            budget: Some(_),
             slice: Some(_),
             warmup: Some(_),
             seed: Some(9),

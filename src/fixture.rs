@@ -42,6 +42,7 @@ pub(crate) fn header(mode: &str, rounds: u32) -> Header {
             hypervisor: Some(true),
         },
         started_at: "2026-01-01T00:00:00Z".into(),
+        resumed_at: Vec::new(),
         scenario,
         plan,
     }

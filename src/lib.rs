@@ -13,6 +13,7 @@
 //! | [`cli`], [`commands`] | the command line, and one file per subcommand |
 //! | [`scenario`], [`mode`], [`slo`], [`units`], [`metric`] | what is asked for, as plain data |
 //! | [`plan`], [`arrivals`], [`workload`] | which arm plays when, when requests are due, what they hold; pure |
+//! | [`budget`] | how many rounds and slices a given time is best spent on; pure |
 //! | [`capacity`] | which rate a search for the highest one tries next; pure |
 //! | [`placement`] | which cores generator and service run on, and whether they may fall asleep |
 //! | [`certificates`] | for mutual TLS between lanes and sink, made for each run |
@@ -37,6 +38,7 @@
 
 pub mod analysis;
 pub mod arrivals;
+pub mod budget;
 pub mod capacity;
 pub mod certificates;
 pub mod cli;

@@ -24,8 +24,12 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => {
+            let resumed = args.resume();
             let (file, flags) = args.into_parts();
-            commands::run::run(file.as_deref(), flags)
+            match resumed {
+                None => commands::run::run(file.as_deref(), flags),
+                Some(records) => commands::run::resume(&records, file.as_deref(), flags),
+            }
         }
         Command::Capacity(args) => {
             let (file, flags) = args.into_parts();

@@ -34,6 +34,9 @@ pub struct Header {
     pub machine: Machine,
     /// When the run started: UTC, RFC 3339.
     pub started_at: String,
+    /// When it was taken up again after it had been cut short, each time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resumed_at: Vec<String>,
     /// What was measured, every default filled in.
     pub scenario: Scenario,
     /// In which order.
@@ -202,6 +205,21 @@ impl RecordLog {
         Ok(log)
     }
 
+    /// Begins the file at `path` with what another run has left.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn resume(path: &Path, records: Records) -> Result<Self, RecordsError> {
+        let mut log = Self::create(path, records.header)?;
+        for slice in records.slices {
+            log.slice(slice)?;
+        }
+        for lane in records.lanes {
+            log.lane(lane)?;
+        }
+        Ok(log)
+    }
+
     /// Adds a slice.
     ///
     /// # Errors
@@ -279,6 +297,21 @@ impl Records {
         Ok(records)
     }
 
+    /// Rounds whose lanes have all ended.
+    pub fn rounds_ended(&self) -> u32 {
+        // Lanes end with their round, all of them.
+        (self.lanes.len() / self.header.scenario.arms.len().max(1)) as u32
+    }
+
+    /// The same without what was recorded of a round that has not ended.
+    #[must_use]
+    pub fn of_whole_rounds(mut self) -> Self {
+        let ended = self.rounds_ended();
+        self.slices.retain(|slice| slice.round < ended);
+        self.lanes.retain(|lane| lane.round < ended);
+        self
+    }
+
     /// Whether every slice that was planned is here; of searches, whose slices nobody planned, whether every lane ended.
     pub fn is_whole(&self) -> bool {
         let Header { scenario, plan, .. } = &self.header;
@@ -322,6 +355,21 @@ mod tests {
             assert!(records == complete || records == complete + 1, "{records} of {complete} at {cut}");
             assert_eq!(read.slices, whole.slices[..read.slices.len()]);
         }
+    }
+
+    #[test]
+    fn a_round_that_was_cut_short_is_left_out_of_what_is_resumed() {
+        let (_folder, path, whole) = logged(3);
+        let mut cut = whole.clone();
+        cut.slices.retain(|slice| slice.round < 2 || slice.slice == 0);
+        cut.lanes.retain(|lane| lane.round < 2);
+        let kept = cut.of_whole_rounds();
+        assert_eq!(kept.rounds_ended(), 2);
+        assert!(kept.slices.iter().all(|slice| slice.round < 2) && !kept.slices.is_empty());
+        drop(RecordLog::resume(&path, kept.clone()).unwrap());
+        assert_eq!(Records::read(&path).unwrap(), kept);
+        // What stood there is not lost.
+        assert_eq!(Records::read(&path.with_extension("jsonl.bak")).unwrap(), whole);
     }
 
     #[test]

@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::analysis::{self, ArmSummary, Delta, Differences, Rounds};
-use crate::generator::Validity;
+use crate::gate::{self, Case, Evidence, Gate, Judged};
+use crate::generator::{Validity, Verdict};
 use crate::metric::Metric;
 use crate::record::{Header, LaneRecord, Records, RecordsError, SCHEMA, SliceRecord};
+use crate::scenario::Arm;
 
 /// A claim put to the test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,7 +102,7 @@ impl Document {
     pub fn of(records: Records) -> Self {
         let analysis = analysis::analyse(&records);
         Self {
-            partial: !records.is_whole(),
+            partial: !records.is_whole() && !analysis::is_decided(&records),
             validity: analysis.validity,
             rounds: analysis.rounds,
             arms: analysis.arms,
@@ -110,6 +112,31 @@ impl Document {
             records: records.slices,
             lanes: records.lanes,
         }
+    }
+
+    /// What became of the scenario's gates, where arms of two builds were measured together; of one build they are for a
+    /// comparison of stored results.
+    pub fn gates(&self) -> Vec<Judged> {
+        let scenario = &self.header.scenario;
+        if self.validity.verdict == Verdict::Invalid {
+            return Vec::new();
+        }
+        let paired = |arm: &&Arm| arm.against.is_some();
+        let treatments: Vec<&str> = scenario.arms.iter().filter(paired).map(|arm| arm.name.as_str()).collect();
+        let case = |gate: &Gate, arm: &str| {
+            let arm = scenario.arms.iter().find(|other| other.name == arm && other.against.is_some())?;
+            let differences = self.differences(&arm.name, arm.against.as_deref()?, gate.metric);
+            let evidence = differences.and_then(|differences| {
+                differences.log_ratios.map(Evidence::Rounds).ok_or_else(|| "a round measured zero".into())
+            });
+            Some(Case { gate: gate.clone(), arm: arm.name.clone(), evidence })
+        };
+        let of = |gate: &Gate| -> Vec<Case> {
+            // That there are such arms was seen to when the scenario was resolved.
+            let arms = gate.arms(&treatments, &treatments).unwrap_or_default();
+            arms.into_iter().filter_map(|arm| case(gate, arm)).collect()
+        };
+        gate::judge(scenario.gates.iter().flat_map(of).collect())
     }
 
     /// What its valid rounds say of `arm` against `baseline`, by one metric.
@@ -206,6 +233,25 @@ mod tests {
         assert_eq!(errors, Vec::<String>::new());
         value["records"][0]["load"]["scheduled"] = "many".into();
         assert!(!validator.is_valid(&value));
+    }
+
+    #[test]
+    fn gates_judge_the_arms_of_two_builds_and_nothing_else() {
+        let gated = |more: f64, limit: &str| {
+            let cost = |arm: &str, round| fixture::noise(arm, round) * if arm == "full" { 20.0 * more } else { 20.0 };
+            let mut records = fixture::run(12, cost);
+            records.header.scenario.gates = vec![format!("cpu_us_per_request={limit}").parse().unwrap()];
+            let one_build = Document::of(records.clone());
+            assert_eq!(one_build.gates(), Vec::new());
+            records.header.scenario.arms[2].against = Some("none".into());
+            let judged = Document::of(records).gates();
+            assert_eq!(judged.len(), 1);
+            judged[0].outcome.clone()
+        };
+        assert_eq!(gated(1.05, "2%"), gate::Outcome::Fails);
+        assert_eq!(gated(1.0, "2%"), gate::Outcome::Holds);
+        // An improvement is no regression.
+        assert_eq!(gated(0.9, "0%"), gate::Outcome::Holds);
     }
 
     #[test]

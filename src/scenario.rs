@@ -18,7 +18,7 @@ use thiserror::Error;
 use toml::Spanned;
 
 use crate::arrivals::Arrivals;
-use crate::gate::Gate;
+use crate::gate::{Gate, UnknownArm};
 use crate::generator::{self, Pacing};
 use crate::mode::{self, Mode, UnknownMode};
 use crate::placement::{self, IdleCores, Pinning, Placement};
@@ -29,6 +29,9 @@ use crate::workload::{Mix, Payload, Share, UserIds};
 
 /// Name of the arm that repeats the baseline.
 pub const PLACEBO: &str = "placebo";
+
+/// Rounds at most of a run that may end before its last.
+const ROUNDS_AT_MOST: u32 = 30;
 
 /// What follows the name of a mode in the name of its arm in another build.
 const OTHER_BUILD: &str = "@base";
@@ -59,6 +62,11 @@ pub struct Settings {
     pub rounds: Option<NonZeroU32>,
     /// Slices of each arm in each round.
     pub slices: Option<NonZeroU32>,
+    /// What ends the run before its last round.
+    pub until: Option<Until>,
+    /// Time within which rounds and slices are to give the narrowest intervals.
+    #[serde(default, deserialize_with = "positive_duration")]
+    pub budget: Option<Duration>,
     /// Length of a slice.
     #[serde(default, deserialize_with = "positive_duration")]
     pub slice: Option<Duration>,
@@ -124,6 +132,57 @@ pub struct Settings {
     pub format: Option<Format>,
     /// No progress and no warnings on stderr.
     pub quiet: Option<bool>,
+}
+
+/// What ends a run before its last round.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Until {
+    /// That every treatment differs from what it is compared with, by the bounds of a sequential test.
+    Resolved,
+    /// That the interval of every arm, relative to what it is compared with, reaches no further than this to either side.
+    HalfWidth(f64),
+}
+
+stored_as_text!(Until);
+
+/// A text says nothing that could end a run.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("`{0}` does not say when to stop; write resolved, or halfwidth:PCT% such as halfwidth:1%")]
+pub struct UntilError(String);
+
+impl FromStr for Until {
+    type Err = UntilError;
+
+    fn from_str(text: &str) -> Result<Self, UntilError> {
+        match text.trim().split_once(':') {
+            None if text.trim() == "resolved" => Ok(Self::Resolved),
+            Some(("halfwidth", share)) => half_width(share).map(Self::HalfWidth).map_err(|_| UntilError(text.into())),
+            _ => Err(UntilError(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for Until {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Resolved => f.write_str("resolved"),
+            // To a billionth, where the division by 100 and back no longer shows.
+            Self::HalfWidth(share) => write!(f, "halfwidth:{}%", (share * 1e11).round() / 1e9),
+        }
+    }
+}
+
+/// The share that a half-width is written as: `1%`.
+///
+/// # Errors
+/// A message that shows what would be right.
+pub fn half_width(text: &str) -> Result<f64, String> {
+    let percent = text.trim().strip_suffix('%').and_then(|number| number.trim_end().parse::<f64>().ok());
+    let percent = percent.filter(|percent| *percent > 0.0 && *percent < 100.0);
+    percent
+        .map(|percent| percent / 100.0)
+        .ok_or_else(|| format!("`{text}` is not a half-width; write it as 1% or 0.5%"))
 }
 
 /// The form in which a result is printed.
@@ -467,6 +526,18 @@ pub enum ScenarioError {
          of them out"
     )]
     DirectWithPaymentService,
+    /// A budget decides what something else decides too.
+    #[error("--budget {0} picks rounds and slices by itself; leave {1} out")]
+    BudgetAnd(humantime::FormattedDuration, &'static str),
+    /// Nobody knows how long a search takes.
+    #[error("--budget {0}: a search takes as many steps as it takes; set --rounds instead")]
+    BudgetOfSearches(humantime::FormattedDuration),
+    /// There is nothing that could be resolved.
+    #[error("--until resolved: there is no treatment that could differ; name one with --mode, such as full")]
+    NothingToResolve,
+    /// A gate is about nothing.
+    #[error(transparent)]
+    UnknownArm(#[from] UnknownArm),
     /// What another build is to be launched from is no executable.
     #[error("--against {}: there is no executable file; name another build of otelbench", .0.display())]
     NotABuild(PathBuf),
@@ -572,6 +643,8 @@ impl Settings {
             no_placebo: self.no_placebo.or(other.no_placebo),
             rounds: self.rounds.or(other.rounds),
             slices: self.slices.or(other.slices),
+            until: self.until.or(other.until),
+            budget: self.budget.or(other.budget),
             slice: self.slice.or(other.slice),
             warmup: self.warmup.or(other.warmup),
             seed: self.seed.or(other.seed),
@@ -624,6 +697,14 @@ pub struct Scenario {
     pub rounds: u32,
     /// Slices of each arm in each round; with an SLO, as many as its search takes.
     pub slices: u32,
+    /// What ends the run before its last round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub until: Option<Until>,
+    /// Time that the run was given, of which rounds and slices were made.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "humantime_serde")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub budget: Option<Duration>,
     /// Length of a slice, such as `1s`.
     #[serde(with = "humantime_serde")]
     #[cfg_attr(test, schemars(with = "String"))]
@@ -760,6 +841,9 @@ impl Scenario {
             shards,
             ..Settings::default()
         };
+        if let Some(budget) = settings.budget {
+            return Err(ScenarioError::BudgetOfSearches(humantime::format_duration(budget)));
+        }
         let scenario = Self::resolve(Settings { slices: NonZeroU32::new(1), ..settings }.or(defaults))?;
         if !matches!(scenario.arrivals, Arrivals::Constant | Arrivals::Poisson) {
             return Err(ScenarioError::ChangingRate(scenario.arrivals));
@@ -849,6 +933,16 @@ impl Scenario {
         if payload.error_share > Share::default() && !payload.mix.has_orders() {
             return Err(ScenarioError::NothingToRefuse);
         }
+        if let Some(budget) = settings.budget {
+            let taken = [
+                ("--rounds", settings.rounds.is_some()),
+                ("--slices", settings.slices.is_some()),
+                ("--until", settings.until.is_some()),
+            ];
+            if let Some((flag, _)) = taken.into_iter().find(|(_, asked)| *asked) {
+                return Err(ScenarioError::BudgetAnd(humantime::format_duration(budget), flag));
+            }
+        }
         let no_placebo = settings.no_placebo.unwrap_or(false);
         let arms = match &settings.against {
             None => arms(&baseline, &treatments, &faults, no_placebo)?,
@@ -856,13 +950,22 @@ impl Scenario {
             Some(_) if !faults.is_empty() => return Err(ScenarioError::FaultAgainst(faults[0].clone())),
             Some(other) => arms_of_two_builds(other, &treatments, no_placebo)?,
         };
+        if settings.until == Some(Until::Resolved) && !arms.iter().any(|arm| arm.role == Role::Treatment) {
+            return Err(ScenarioError::NothingToResolve);
+        }
+        for gate in settings.max_regression.iter().flat_map(|gates| &gates.0) {
+            let names: Vec<&str> = arms.iter().map(|arm| arm.name.as_str()).collect();
+            gate.arms(&names, &[])?;
+        }
         Ok(Self {
             name: settings.name.unwrap_or_else(|| "run".into()),
             rps,
             slo: None,
             arms,
-            rounds: settings.rounds.map_or(8, NonZeroU32::get),
+            rounds: settings.rounds.map_or(if settings.until.is_some() { ROUNDS_AT_MOST } else { 8 }, NonZeroU32::get),
             slices: settings.slices.map_or(2, NonZeroU32::get),
+            until: settings.until,
+            budget: settings.budget,
             slice: settings.slice.unwrap_or(Duration::from_secs(1)),
             warmup: settings.warmup.unwrap_or(Duration::from_millis(500)),
             arrivals,

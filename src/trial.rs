@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::analysis::VOID_INVALID;
+use crate::analysis::{self, VOID_INVALID};
 use crate::capacity::{self, Next, Outcome, Search, Step};
 use crate::certificates::Certificates;
 use crate::generator::{Load, Played, Verdict};
@@ -111,7 +111,8 @@ pub trait Lanes {
 }
 
 /// Runs the plan that `log` was begun with: in each round its slices, or where there is an SLO a search for the capacity of
-/// each arm. When more rounds are void than a valid run may have, the rest is not played.
+/// each arm. Rounds that `log` has already are not played again; nor is the rest when more rounds are void than a valid run may
+/// have, or when what the scenario waits for has come.
 ///
 /// # Errors
 /// When a lane fails or a record cannot be written.
@@ -127,7 +128,12 @@ pub async fn run(lanes: &mut impl Lanes, log: &mut RecordLog, watch: &mut impl F
         void: BTreeSet::new(),
         answers: HashMap::new(),
     };
-    for (round, order) in (0..header.plan.rounds).zip(&header.plan.order) {
+    let played = trial.log.records();
+    let ended = played.rounds_ended() as usize;
+    let is_void =
+        |slice: &&SliceRecord| slice.played.validity.verdict == Verdict::Invalid && header.scenario.slo.is_none();
+    trial.void = played.slices.iter().filter(is_void).map(|slice| slice.round).collect();
+    for (round, order) in (0..header.plan.rounds).zip(&header.plan.order).skip(ended) {
         let arms = in_order(&header.scenario.arms, order);
         trial.launch(round, &arms).await?;
         match &header.scenario.slo {
@@ -135,7 +141,7 @@ pub async fn run(lanes: &mut impl Lanes, log: &mut RecordLog, watch: &mut impl F
             Some(slo) => trial.search(round, order, slo).await?,
         }
         trial.end(round, &arms).await?;
-        if trial.is_lost(round) {
+        if trial.is_lost(round) || analysis::is_decided(trial.log.records()) {
             break;
         }
     }

@@ -3,11 +3,13 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Runtime;
 
-use super::{Failure, Signal, enough_descriptors, enough_ports, print, signalled, signals};
+use super::{Failure, Signal, enough_descriptors, enough_ports, gated, print, signalled, signals};
+use crate::budget::{self, Observed};
+use crate::gate;
 use crate::generator::Verdict;
 use crate::machine::{Machine, Tool};
 use crate::placement::KeptAwake;
@@ -15,7 +17,7 @@ use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::record::{Header, RecordLog, SCHEMA};
 use crate::result::Document;
-use crate::scenario::{Isolation, Payment, Scenario, ScenarioError, Settings, Transport};
+use crate::scenario::{Format, Isolation, Payment, Scenario, ScenarioError, Settings, Transport};
 use crate::trial::{self, LiveLanes, TrialError};
 
 /// Why a trial stopped before its end.
@@ -50,38 +52,136 @@ pub(super) fn conduct(
     let (out, seed) = (settings.out.clone(), settings.seed);
     let scenario = resolve(settings).map_err(|e| usage(&e))?;
     let started = SystemTime::now();
+    let seed = seed.unwrap_or_else(|| clock_seed(started));
     let out = out.unwrap_or_else(|| default_out(&scenario.name, started));
-    let (document, cut) = play(scenario, seed.unwrap_or_else(|| clock_seed(started)), &out, quiet)?;
-    write(&document, &out)?;
-    if !document.records.is_empty() || cut.is_none() {
-        print(&document, format)?;
-    }
-    if !quiet {
-        eprintln!("result: {}", out.display());
-    }
-    judged(&document, cut, &out)
+    let scenario = match scenario.budget {
+        None => scenario,
+        Some(budget) => allotted(scenario, budget, seed, &out, quiet)?,
+    };
+    let played = play(scenario, seed, &out, quiet)?;
+    report(played, &out, format, quiet)
 }
 
-/// Plays `scenario` in the order that `seed` gives, each record going to the file beside `out` as it is made. What came of
-/// it, and what cut it short if anything did.
+/// Continues the run that `records` holds, by its own plan and from its first round that was not played to its end.
+///
+/// # Errors
+/// As the contract's exit codes have it.
+pub fn resume(records: &Path, file: Option<&Path>, flags: Settings) -> Result<(), Failure> {
+    let (out, format, quiet) = (flags.out.clone(), flags.format, flags.quiet);
+    let nothing_else = Settings { out: out.clone(), format, quiet, ..Settings::default() };
+    if file.is_some() || flags != nothing_else {
+        let why = "the run goes on by its own plan; beside it only --out, --format and --quiet can be given";
+        return Err(Failure::Usage(format!("--resume {}: {why}", records.display())));
+    }
+    let (format, quiet) = (format.unwrap_or_default(), quiet.unwrap_or(false));
+    let out = out.unwrap_or_else(|| records.with_extension("json"));
+    let document = Document::read(records).map_err(|error| Failure::Usage(format!("--resume: {error}")))?;
+    if !document.partial {
+        let why = "this run was played to its end; there is nothing to resume";
+        return Err(Failure::Usage(format!("--resume {}: {why}", records.display())));
+    }
+    let mut kept = document.into_records().of_whole_rounds();
+    same_conditions(&kept.header).map_err(|what| {
+        Failure::Invalid(format!(
+            "--resume {}: {what}, so its rounds and new ones are not comparable",
+            records.display()
+        ))
+    })?;
+    kept.header.resumed_at.push(humantime::format_rfc3339_seconds(SystemTime::now()).to_string());
+    let header = kept.header.clone();
+    make_way(&out)?;
+    let log = RecordLog::resume(&records_beside(&out), kept).map_err(|e| refused(&out, &e))?;
+    let played = conduct_plan(header.scenario, header.plan, log, quiet)?;
+    report(played, &out, format, quiet)
+}
+
+/// Whether what was recorded was recorded by this build and on this machine; else what differs.
+fn same_conditions(header: &Header) -> Result<(), String> {
+    let (tool, machine) = (Tool::this(), Machine::this());
+    if header.tool != tool {
+        let named =
+            |tool: &Tool| format!("{} at {} ({})", tool.version, tool.git.as_deref().unwrap_or("?"), tool.profile);
+        return Err(format!("it was begun by otelbench {}, and this is {}", named(&header.tool), named(&tool)));
+    }
+    if header.machine != machine {
+        return Err("it was begun on another machine".into());
+    }
+    Ok(())
+}
+
+/// What was played, and what cut it short if anything did.
+pub(super) type Outcome = (Document, Option<Cut>);
+
+/// Plays `scenario` in the order that `seed` gives, each record going to the file beside `out` as it is made.
 ///
 /// # Errors
 /// When it cannot begin.
-pub(super) fn play(scenario: Scenario, seed: u64, out: &Path, quiet: bool) -> Result<(Document, Option<Cut>), Failure> {
-    enough_descriptors(scenario.connections, descriptors(&scenario))?;
-    enough_ports(scenario.connections)?;
+pub(super) fn play(scenario: Scenario, seed: u64, out: &Path, quiet: bool) -> Result<Outcome, Failure> {
     let plan = Plan::new(&scenario.arm_names(), scenario.rounds, scenario.slices, seed);
     let header = Header {
         schema: SCHEMA.into(),
         tool: Tool::this(),
         machine: Machine::this(),
         started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        resumed_at: Vec::new(),
         scenario: scenario.clone(),
         plan: plan.clone(),
     };
-    let mut log = open_log(out, header)?;
+    let log = open_log(out, header)?;
+    conduct_plan(scenario, plan, log, quiet)
+}
+
+/// Plays what is left of a plan.
+fn conduct_plan(scenario: Scenario, plan: Plan, mut log: RecordLog, quiet: bool) -> Result<Outcome, Failure> {
+    enough_descriptors(scenario.connections, descriptors(&scenario))?;
+    enough_ports(scenario.connections)?;
     let cut = measure(&scenario, plan, &mut log, quiet)?;
     Ok((Document::of(log.into_records()), cut))
+}
+
+/// The scenario with the rounds and slices that give the narrowest intervals within `budget`, as a pilot run of its
+/// baseline has them. The pilot's own time is part of it, its records have a file of their own, and its rounds count for
+/// nothing else.
+fn allotted(scenario: Scenario, budget: Duration, seed: u64, out: &Path, quiet: bool) -> Result<Scenario, Failure> {
+    let begun = Instant::now();
+    let (document, cut) = play(budget::pilot(&scenario), seed, &out.with_extension("pilot.json"), quiet)?;
+    let took = begun.elapsed();
+    judged(&document, cut, &out.with_extension("pilot.json"))?;
+    let observed = Observed::of(&document.into_records(), took).ok_or_else(|| {
+        Failure::Invalid(
+            "the pilot run of --budget measured too little to plan by; its records are beside --out".into(),
+        )
+    })?;
+    let left = budget.saturating_sub(took);
+    let allotment = budget::allot(&observed, scenario.arms.len(), left).ok_or_else(|| {
+        let least = humantime::format_duration(budget::least(&observed, scenario.arms.len()) + took);
+        let written = humantime::format_duration(budget);
+        Failure::Usage(format!(
+            "--budget {written}: that is too short for {} arms; make it {least}",
+            scenario.arms.len()
+        ))
+    })?;
+    if !quiet {
+        eprintln!("{}", allotment.in_words());
+    }
+    Ok(Scenario { rounds: allotment.rounds, slices: allotment.slices, ..scenario })
+}
+
+/// Stores and prints a result; how it ended, for the exit code.
+fn report((document, cut): Outcome, out: &Path, format: Format, quiet: bool) -> Result<(), Failure> {
+    write(&document, out)?;
+    if !document.records.is_empty() || cut.is_none() {
+        print(&document, format)?;
+    }
+    if !quiet {
+        eprintln!("result: {}", out.display());
+    }
+    judged(&document, cut, out)?;
+    let gates = document.gates();
+    if let (false, Some(many)) = (quiet, gate::too_many(gates.len())) {
+        eprintln!("warning: {many}");
+    }
+    gated(&gates)
 }
 
 /// Writes the result to `out`.

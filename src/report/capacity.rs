@@ -9,7 +9,11 @@ use crate::slo::Slo;
 use crate::stats::Interval;
 
 /// Heads of the columns; those after the ratio are of the steps that gave the answers.
-pub(super) const COLUMNS: [&str; 6] = ["arm", "RPS (95 %)", "of baseline (95 %)", "CPU/req", "p99", "spans lost"];
+pub(super) fn columns(confidence: &str) -> Vec<String> {
+    // The values of an arm have intervals of their own.
+    let ratio = format!("of baseline ({confidence})");
+    ["arm", "RPS (95 %)", &ratio, "CPU/req", "p99", "spans lost"].map(str::to_owned).into()
+}
 
 /// One arm.
 pub(super) fn row(arm: &ArmSummary, document: &Document) -> Row {

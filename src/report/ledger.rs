@@ -16,7 +16,7 @@ pub(super) fn ledger(document: &Document) -> Option<Grid> {
     let lost = |arm: &ArmSummary| arm.telemetry.spans.is_some_and(|spans| spans.lost() > 0);
     let wrong = |arm: &ArmSummary| arm.telemetry.trees.as_ref().is_some_and(|trees| trees.wrong() > 0);
     let telling = faulty || arms().any(|arm| lost(arm) || wrong(arm));
-    telling.then(|| Grid { columns: COLUMNS.to_vec(), rows: arms().filter_map(row).collect() })
+    telling.then(|| Grid { columns: COLUMNS.map(str::to_owned).into(), rows: arms().filter_map(row).collect() })
 }
 
 fn row(arm: &ArmSummary) -> Option<Row> {

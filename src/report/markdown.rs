@@ -38,6 +38,10 @@ pub fn markdown(view: &View) -> String {
         line("");
         line(&format!("**{sentence}**"));
     }
+    for gate in &view.gates {
+        line("");
+        line(gate);
+    }
     out
 }
 

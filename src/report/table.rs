@@ -45,6 +45,7 @@ pub fn table(view: &View, colour: bool) -> String {
     for sentence in &view.sentences {
         out.extend(wrapped(sentence, "  ").iter().map(|line| bold(line)));
     }
+    out.extend(view.gates.iter().flat_map(|gate| wrapped(gate, "  ")));
     while out.last().is_some_and(String::is_empty) {
         out.pop();
     }

@@ -2,12 +2,12 @@
 
 use super::capacity;
 use super::ledger::ledger;
-use crate::analysis::{ArmSummary, Delta};
+use crate::analysis::{ArmSummary, CONFIDENCE, Delta};
 use crate::generator::Verdict;
 use crate::machine::Tool;
 use crate::metric::Metric;
 use crate::result::Document;
-use crate::scenario::{Collector, Isolation, Payment, Role, Scenario, Transport};
+use crate::scenario::{Collector, Isolation, Payment, Role, Scenario, Transport, Until};
 use crate::stats::Interval;
 use crate::units::grouped;
 use crate::workload::{Entry, Payload, Share};
@@ -29,13 +29,15 @@ pub struct View {
     pub noise_floor: Option<String>,
     /// One sentence per treatment.
     pub sentences: Vec<String>,
+    /// What became of the gates.
+    pub gates: Vec<String>,
 }
 
 /// A table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grid {
     /// Heads of the columns.
-    pub columns: Vec<&'static str>,
+    pub columns: Vec<String>,
     /// One row per arm.
     pub rows: Vec<Row>,
 }
@@ -62,12 +64,12 @@ impl View {
         let treatments = || document.arms.iter().filter(|arm| arm.role == Role::Treatment);
         let (columns, rows, sentences) = match &scenario.slo {
             None => (
-                vec!["arm", "CPU/req", "Δ µs/req (95 %)", "p50", "p99", "p99.9", "allocs", "RSS", "spans lost"],
+                columns(document),
                 document.arms.iter().map(|arm| row(arm, document)).collect(),
                 treatments().filter_map(|arm| sentence(arm, document, scenario)).collect(),
             ),
             Some(slo) => (
-                capacity::COLUMNS.to_vec(),
+                capacity::columns(&confidence(document)),
                 document.arms.iter().map(|arm| capacity::row(arm, document)).collect(),
                 treatments().filter_map(|arm| capacity::sentence(arm, document, slo)).collect(),
             ),
@@ -80,8 +82,21 @@ impl View {
             warnings: warnings(document),
             noise_floor: noise_floor(document),
             sentences: if document.validity.verdict == Verdict::Invalid { Vec::new() } else { sentences },
+            gates: document.gates().iter().map(|judged| format!("Gate {}.", judged.in_words())).collect(),
         }
     }
+}
+
+fn columns(document: &Document) -> Vec<String> {
+    let delta = format!("Δ µs/req ({})", confidence(document));
+    ["arm", "CPU/req", &delta, "p50", "p99", "p99.9", "allocs", "RSS", "spans lost"].map(str::to_owned).into()
+}
+
+/// The confidence of the intervals in percent, with the digits that tell it from another.
+fn confidence(document: &Document) -> String {
+    let confidence = document.deltas.first().map_or(CONFIDENCE, |delta| delta.confidence) * 100.0;
+    let digits = usize::from((confidence - confidence.round()).abs() > 0.05) * 2;
+    format!("{confidence:.digits$} %")
 }
 
 /// What the arms of a document are compared by first of all.
@@ -155,9 +170,23 @@ fn setting(document: &Document) -> Vec<String> {
         ),
         format!("{threads}, {collector}"),
     ];
+    lines.extend(stopping(document));
     lines.extend(other_build(document));
     lines.extend((scenario.payload != Payload::default()).then(|| sent(&scenario.payload)));
     lines
+}
+
+/// What could end the run early, and whether it did.
+fn stopping(document: &Document) -> Option<String> {
+    let until = document.header.scenario.until?;
+    let rounds = &document.rounds;
+    let ended =
+        if rounds.complete < rounds.planned && !document.partial { "came to that" } else { "did not end early" };
+    let levels = match until {
+        Until::Resolved => ", looked at as O'Brien and Fleming have it",
+        Until::HalfWidth(_) => "",
+    };
+    Some(format!("at most {} rounds, until {until}{levels}: {ended}", rounds.planned))
 }
 
 /// Which build the arms of another one are of, where there is one, and which this is.
@@ -420,9 +449,10 @@ fn sentence(arm: &ArmSummary, document: &Document, scenario: &Scenario) -> Optio
     let (low, high) =
         if absolute.estimate >= 0.0 { (absolute.low, absolute.high) } else { (-absolute.high, -absolute.low) };
     Some(format!(
-        "{} {verb} {:.digits$} µs of CPU per request{than} (95 %: {low:.digits$}–{high:.digits$}), ×{:.2}; that is {} cores at {} RPS; {fate}.",
+        "{} {verb} {:.digits$} µs of CPU per request{than} ({}: {low:.digits$}–{high:.digits$}), ×{:.2}; that is {} cores at {} RPS; {fate}.",
         arm.name,
         absolute.estimate.abs(),
+        confidence(document),
         1.0 + relative.estimate,
         significant(absolute.estimate.abs() * rate.as_f64() / 1e6),
         rate,

@@ -118,6 +118,12 @@ impl Paired {
         (self.variance / n as f64 + self.between_runs).sqrt()
     }
 
+    /// Half the width that the interval of so many differences of this spread has on the mean.
+    pub fn expected_half_width(n: usize, standard_deviation: f64, confidence: f64) -> f64 {
+        let expected = Self { n, mean: 0.0, variance: standard_deviation.powi(2), between_runs: 0.0 };
+        expected.interval(confidence).half_width()
+    }
+
     fn freedom(&self) -> f64 {
         (self.n - 1) as f64
     }

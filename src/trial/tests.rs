@@ -5,6 +5,8 @@ use crate::analysis::{self, Analysis};
 use crate::fixture;
 use crate::metric::Metric;
 use crate::record::{Header, Records};
+use crate::result::Document;
+use crate::scenario::Until;
 
 /// Lanes that do as they are told and note what was asked of them.
 #[derive(Default)]
@@ -205,4 +207,35 @@ async fn a_round_ends_when_a_search_cannot_decide_and_the_trial_when_none_of_two
     let analysis = analysis::analyse(&records);
     assert_eq!((analysis.rounds.void, analysis.validity.verdict), (vec![0, 1], Verdict::Invalid));
     assert!(analysis.validity.causes[0].starts_with("full: the SLO is not held even at"), "{:?}", analysis.validity);
+}
+
+#[tokio::test]
+async fn a_trial_that_is_taken_up_again_plays_the_rest_of_the_same_plan() {
+    let (_, whole) = played(4, &mut Scripted::default()).await;
+    let mut dies = Scripted { dead: Some(("full", 5)), ..Scripted::default() };
+    let (_, cut) = played(4, &mut dies).await;
+    assert!(!cut.is_whole());
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = RecordLog::resume(&folder.path().join("records.jsonl"), cut.of_whole_rounds()).unwrap();
+    let mut lanes = Scripted::default();
+    run(&mut lanes, &mut log, &mut |_| {}).await.unwrap();
+
+    assert!(lanes.asked.iter().all(|asked| !asked.starts_with("launch 0")), "{:?}", lanes.asked);
+    let played = |records: &Records| -> Vec<(u32, u32, String)> {
+        records.slices.iter().map(|slice| (slice.round, slice.slice, slice.arm.clone())).collect()
+    };
+    assert_eq!(played(log.records()), played(&whole));
+    assert!(log.records().is_whole());
+}
+
+#[tokio::test]
+async fn a_trial_ends_at_the_look_that_decides_it() {
+    let mut header = fixture::header("full", 30);
+    header.scenario.until = Some(Until::HalfWidth(0.01));
+    // Every slice costs the same, so the intervals have no width at all.
+    let (outcome, records) = played_as(header, &mut Scripted::default()).await;
+    outcome.unwrap();
+    assert_eq!(records.rounds_ended(), 10);
+    assert!(!Document::of(records).partial, "a run that came to its end is whole");
 }
