@@ -2,7 +2,7 @@
 //!
 //! The unit is the round: each value here is one round's difference between an arm and the baseline of the same round.
 //! What these methods are worth on noise as it is on real machines — slow drift, bursts, heavy tails — is held by the
-//! simulations in the tests of [`crate::analysis`]; each function by itself is held against SciPy.
+//! simulations among the tests of [`crate::analysis`]; each function by itself is held against SciPy.
 
 mod holm;
 mod paired;
@@ -20,3 +20,6 @@ pub use self::rank::hodges_lehmann;
 pub use self::ruling::{Ruling, below, within};
 pub use self::spending::{LOOKS, Looks, PRECISION_CONFIDENCE, PRECISION_ROUNDS_MIN, nominal_levels};
 pub use self::unpaired::Estimate;
+
+#[cfg(test)]
+mod tests;

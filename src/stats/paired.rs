@@ -160,26 +160,6 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
-    fn close(a: f64, b: f64) -> bool {
-        (a - b).abs() <= 1e-9 * b.abs().max(1.0)
-    }
-
-    #[test]
-    fn agrees_with_scipy() {
-        // scipy 1.17.1: d = [1.2, 0.7, 1.9, 1.1, 0.4, 1.6, 1.3, 0.8]; r = stats.ttest_1samp(d, 0);
-        // r.confidence_interval(0.95); (stats.t.ppf(.975, 7) + stats.t.ppf(.8, 7)) * stats.sem(d)
-        let paired = Paired::of(&[1.2, 0.7, 1.9, 1.1, 0.4, 1.6, 1.3, 0.8]).unwrap();
-        let interval = paired.interval(0.95);
-        assert!(close(interval.estimate, 1.125));
-        assert!(close(interval.low, SCIPY_LOW), "{:.12}", interval.low);
-        assert!(close(interval.high, SCIPY_HIGH), "{:.12}", interval.high);
-        assert!(close(paired.detectable(0.95, 0.8), SCIPY_MDE), "{:.12}", paired.detectable(0.95, 0.8));
-    }
-
-    const SCIPY_LOW: f64 = 0.716_044_991_323_82;
-    const SCIPY_HIGH: f64 = 1.533_955_008_676_18;
-    const SCIPY_MDE: f64 = 0.563_920_775_739_434_6;
-
     #[test]
     fn one_difference_has_no_interval() {
         assert_eq!(Paired::of(&[1.0]), None);
@@ -209,6 +189,26 @@ mod tests {
         assert!((0.936..0.964).contains(&covered), "covered {covered}");
         // The approximation of the detectable effect is a little conservative.
         assert!((0.775..0.85).contains(&detected), "detected {detected}");
+    }
+
+    #[test]
+    fn what_differs_between_runs_widens_the_interval_and_no_number_of_rounds_narrows_it() {
+        let paired = Paired::of(&[0.03, 0.01, 0.02, 0.04]).unwrap();
+        let widened = paired.with_variance(1e-4).with_variance(2e-4);
+        let expected = (paired.standard_error().powi(2) + 3e-4).sqrt();
+        assert!((widened.standard_error() - expected).abs() < 1e-15);
+        assert_eq!((widened.n(), widened.mean()), (4, paired.mean()));
+        assert!(widened.p_above(0.0) > paired.p_above(0.0));
+        assert!(paired.rounds_for_half_width(0.01, 0.95).is_some_and(|rounds| rounds > 4));
+        assert_eq!(widened.rounds_for_half_width(0.01, 0.95), None);
+    }
+
+    #[test]
+    fn without_spread_only_a_distance_tells() {
+        let paired = Paired::of(&[0.5; 4]).unwrap();
+        assert_eq!((paired.p_below(0.6), paired.p_below(0.4), paired.p_below(0.5)), (0.0, 1.0, 0.5));
+        assert_eq!(paired.interval(0.95), Interval { estimate: 0.5, low: 0.5, high: 0.5 });
+        assert_eq!(paired.rounds_for_half_width(0.1, 0.95), Some(2));
     }
 
     proptest! {
