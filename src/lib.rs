@@ -37,6 +37,7 @@
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare exact values where exactness is the point"))]
 
 pub mod analysis;
+mod apart;
 pub mod arrivals;
 pub mod budget;
 pub mod capacity;

@@ -1,8 +1,7 @@
 //! `otelbench probe`, and the hidden subcommands it launches.
 
-use std::{io, process, thread};
-
 use super::{Failure, colour, put, put_json};
+use crate::apart::end_with_parent;
 use crate::probe::{self, Finding, Probe, ProbeError, Which};
 use crate::progress::Steps;
 use crate::report::{probes_markdown, probes_table};
@@ -57,13 +56,4 @@ pub fn environment(variable: &str, endpoint: &str) -> Result<(), Failure> {
     let outcome =
         probe::environment_outcome(variable, endpoint).map_err(|error| Failure::Invalid(error.to_string()))?;
     put_json(&outcome)
-}
-
-/// An attempt that hangs must not outlive who would have killed it: stdin ends when the parent does.
-fn end_with_parent() {
-    thread::spawn(|| {
-        // An error is an end as well.
-        drop(io::copy(&mut io::stdin().lock(), &mut io::sink()));
-        process::exit(Failure::Invalid(String::new()).exit_code().into());
-    });
 }

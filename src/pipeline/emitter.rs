@@ -5,7 +5,7 @@
 
 use std::io::{self, BufRead, Write};
 use std::path::Path;
-use std::process::{self, Stdio};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::info_span;
 
 use super::model::Batching;
+use crate::apart;
 use crate::mode::Mode;
 use crate::telemetry::{Account, Destination, Telemetry, TelemetryError};
 use crate::units::{REQUEST, Rate};
@@ -110,11 +111,7 @@ pub fn run(output: &mut impl Write) -> io::Result<()> {
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     let order = serde_json::from_str(&line).map_err(io::Error::other)?;
-    thread::spawn(|| {
-        // The end of the input, in whatever way, is the end of the parent: nobody is left to report to.
-        drop(io::copy(&mut io::stdin().lock(), &mut io::sink()));
-        process::exit(0);
-    });
+    apart::end_with_parent();
     let reply = match emit(&order) {
         Ok(emitted) => Reply::Emitted(Box::new(emitted)),
         Err(error) => Reply::Failed(error.to_string()),

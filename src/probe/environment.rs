@@ -19,7 +19,8 @@ use opentelemetry_sdk::metrics::{SdkMeterProvider, Temporality};
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanData, SpanExporter};
 
 use super::apparatus::{Collector, KeptSpans, SCOPE, collector, keeping, lock, one_worker};
-use super::{Apart, Figures, Hang, Observation, PATIENCE, Probe, Trouble, Verdict, said, unconfigured};
+use super::{Figures, Hang, Observation, Probe, Trouble, Verdict};
+use crate::apart::{Apart, PATIENCE, said, unconfigured};
 
 /// The hidden subcommand that makes a process try one variable.
 pub const SUBCOMMAND: &str = "probe-environment";

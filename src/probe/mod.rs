@@ -38,15 +38,13 @@ mod spans;
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::io::{self, Read};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::apart::{Apart, PATIENCE, said, unconfigured};
 use crate::units::nearest;
 
 pub use self::environment::{SUBCOMMAND as ENVIRONMENT_SUBCOMMAND, outcome as environment_outcome};
@@ -56,10 +54,6 @@ pub const SUBCOMMAND: &str = "probe-attempt";
 
 /// After so long a call that takes milliseconds is deadlocked.
 const DEADLOCKED: Duration = Duration::from_secs(10);
-/// Longest an attempt may take. Generous: on a machine so busy that one takes longer, nothing can be measured.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// How often an attempt is asked whether it has ended.
-const GLANCE: Duration = Duration::from_millis(5);
 
 /// Why an attempt could not be carried out.
 pub type Trouble = Box<dyn Error + Send + Sync>;
@@ -263,84 +257,10 @@ fn hung(what: &str, after: Duration) -> Observation {
     Observation::new(true, what, [("hung_s", after.as_secs_f64())])
 }
 
-/// Why an attempt in a process of its own has no observation.
-#[derive(Debug, Error)]
-enum Apart {
-    #[error("cannot launch {0}: {1}")]
-    Launch(String, io::Error),
-    #[error("it did not end within {} s", .0.as_secs())]
-    Hung(Duration),
-    #[error("it ended with {0}: {1}")]
-    Failed(ExitStatus, String),
-    #[error("what it said is no observation: {0}")]
-    Garbled(#[from] serde_json::Error),
-}
-
 fn attempt_apart(executable: &Path, probe: &str, which: Which, patience: Duration) -> Result<Observation, Apart> {
     let mut command = unconfigured(executable);
     command.args([SUBCOMMAND, probe, which.as_str()]);
     Ok(serde_json::from_str(&said(&mut command, patience)?)?)
-}
-
-/// This program in an environment without telemetry settings: what is probed is what the crates do by themselves.
-fn unconfigured(executable: &Path) -> Command {
-    let mut command = Command::new(executable);
-    for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OTEL_")) {
-        command.env_remove(variable);
-    }
-    command
-}
-
-/// Runs `command` to its end and returns what it wrote to stdout; kills it when its time is over.
-fn said(command: &mut Command, patience: Duration) -> Result<String, Apart> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let mut child = command
-        // It is held open for as long as this process lives, and says to the other that it does.
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| Apart::Launch(program, error))?;
-    let (stdout, stderr) = (gathered(child.stdout.take()), gathered(child.stderr.take()));
-    let Some(status) = ended_within(&mut child, patience) else {
-        // It may have ended in this moment; a process that is gone need not be killed.
-        drop(child.kill());
-        drop(child.wait());
-        return Err(Apart::Hung(patience));
-    };
-    if status.success() {
-        return Ok(text(stdout));
-    }
-    let why = text(stderr);
-    let why = why.trim();
-    Err(Apart::Failed(status, why.strip_prefix("error: ").unwrap_or(why).to_owned()))
-}
-
-/// Reads a pipe on a thread, so that a full pipe stops nobody.
-fn gathered(pipe: Option<impl Read + Send + 'static>) -> Option<JoinHandle<String>> {
-    pipe.map(|mut pipe| {
-        thread::spawn(move || {
-            let mut text = Vec::new();
-            // What was read until an error is what there is.
-            drop(pipe.read_to_end(&mut text));
-            String::from_utf8_lossy(&text).into_owned()
-        })
-    })
-}
-
-fn text(gathered: Option<JoinHandle<String>>) -> String {
-    gathered.and_then(|thread| thread.join().ok()).unwrap_or_default()
-}
-
-fn ended_within(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
-    let started = Instant::now();
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Some(status),
-            _ if started.elapsed() >= patience => return None,
-            _ => thread::sleep(GLANCE),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -371,15 +291,5 @@ mod tests {
         let error = named("gauge-inc").unwrap_err().to_string();
         assert!(error.contains("unknown probe `gauge-inc`, did you mean `gauge-increment`?"), "{error}");
         assert!(!named("zzz").unwrap_err().to_string().contains("did you mean"));
-    }
-
-    #[test]
-    fn what_hangs_is_killed_and_what_fails_is_quoted() {
-        let shell = |script: &str, patience| said(Command::new("sh").args(["-c", script]), patience);
-        let brief = Duration::from_millis(200);
-        assert!(matches!(shell("sleep 100", brief), Err(Apart::Hung(after)) if after == brief));
-        let failed = shell("echo no such thing >&2; exit 3", PATIENCE).unwrap_err().to_string();
-        assert!(failed.contains("exit status: 3") && failed.ends_with("no such thing"), "{failed}");
-        assert_eq!(shell("head -c 300000 /dev/zero | tr '\\0' x", PATIENCE).unwrap().len(), 300_000);
     }
 }
