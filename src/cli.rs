@@ -17,6 +17,7 @@ use crate::commands::load::{Assignment, Pace};
 use crate::commands::pipeline::Question;
 use crate::gate::Gate;
 use crate::generator::Pacing;
+use crate::isolated::{self, Estimator};
 use crate::mode::{self, Mode};
 use crate::placement::{IdleCores, Pinning};
 use crate::probe::{self, Probe};
@@ -96,6 +97,15 @@ pub enum Command {
     ProbeEnvironment {
         /// The variable
         variable: String,
+        /// A collector
+        endpoint: String,
+    },
+    /// Measure telemetry calls in isolation for the parent process
+    #[command(name = isolated::SUBCOMMAND, hide = true)]
+    IsolatedLaunch {
+        /// The estimator
+        #[arg(value_parser = isolated::named)]
+        estimator: Estimator,
         /// A collector
         endpoint: String,
     },

@@ -26,6 +26,7 @@
 //! | [`pipeline`] | how many spans a second a batch pipeline takes without loss, in theory and in steps |
 //! | [`sink`] | the OTLP receiver that proves what arrived |
 //! | [`probe`] | pitfalls of the telemetry crates, each shown in a process of its own |
+//! | [`isolated`] | what telemetry calls cost by themselves, beside what they cost in place |
 //! | [`meter`] | CPU by thread role, allocations, memory |
 //! | [`record`], [`result`] | what is stored |
 //! | [`stats`], [`analysis`] | what it says; pure |
@@ -48,6 +49,7 @@ pub mod commands;
 mod fixture;
 pub mod gate;
 pub mod generator;
+pub mod isolated;
 pub mod lane;
 pub mod machine;
 pub mod meter;

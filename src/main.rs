@@ -52,6 +52,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Lane => commands::lane::run(),
         Command::ProbeAttempt { probe, which } => commands::probe::attempt(&probe, which),
         Command::ProbeEnvironment { variable, endpoint } => commands::probe::environment(&variable, &endpoint),
+        Command::IsolatedLaunch { estimator, endpoint } => commands::isolated::launch(&estimator, &endpoint),
         Command::Emit => commands::emit::run(),
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod capacity;
 pub mod emit;
+pub mod isolated;
 pub mod lane;
 pub mod load;
 pub mod modes;

@@ -33,6 +33,7 @@ pub use self::counts::{Kind, LoadCounts, MixCounts};
 pub use self::pacing::Pacing;
 pub use self::tally::{Hdr, Played, Quantiles, RateAchieved, decode};
 pub use self::verdict::{MEDIAN_LATE_INVALID, Validity, Verdict, cause};
+pub(crate) use self::wire::parsed;
 pub use self::wire::{Client, Handler};
 
 #[cfg(test)]

@@ -162,7 +162,7 @@ impl<C: Counting, S: Spans> Instruments for Recording<C, S> {
 /// The names of what is counted.
 const TOTAL: &str = super::ORDERS_TOTAL;
 const ERRORS: &str = "orders.errors";
-const LATENCY: &str = "order.latency_ms";
+const LATENCY: &str = super::ORDER_LATENCY;
 
 fn status(outcome: &Outcome) -> &'static str {
     if outcome.is_ok() { "ok" } else { "error" }

@@ -58,6 +58,8 @@ pub const SPANS_OF_TWO_SERVICES: &[(&str, Option<&str>)] = &[
 
 /// The counter that says how many orders were processed, good or bad.
 pub const ORDERS_TOTAL: &str = "orders.total";
+/// The histogram of what each of them took, in milliseconds.
+pub const ORDER_LATENCY: &str = "order.latency_ms";
 
 /// Renders the metrics for a scrape.
 pub type Scrape = Arc<dyn Fn() -> String + Send + Sync>;

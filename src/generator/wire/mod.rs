@@ -120,7 +120,7 @@ impl Connection {
 }
 
 /// A whole HTTP/1.1 request in the terms of the `http` crate; `None` when it is none.
-fn parsed(request: &[u8]) -> Option<Request<Bytes>> {
+pub(crate) fn parsed(request: &[u8]) -> Option<Request<Bytes>> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Request::new(&mut headers);
     let httparse::Status::Complete(length) = head.parse(request).ok()? else { return None };

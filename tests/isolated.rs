@@ -1,0 +1,114 @@
+//! The isolated estimators, each in processes of its own as users have them. What is asserted is structure and order, never
+//! how fast anything is.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{PROGRAM, otelbench, ran, stderr};
+use otelbench::isolated::{self, Isolated, IsolatedError};
+
+fn measured(names: &[&str], rounds: u32, seed: u64) -> (Isolated, Vec<String>) {
+    let mut said = Vec::new();
+    let isolated =
+        isolated::measure(Path::new(PROGRAM), names, rounds, seed, &mut |line| said.push(line.to_owned())).unwrap();
+    (isolated, said)
+}
+
+/// Every launch is held against what it left behind, so that each is measured at all says that it did what it measured.
+fn each_has_a_value(of: impl Fn(&str) -> bool) {
+    let all = isolated::all();
+    let names: Vec<&str> = all.iter().map(|estimator| estimator.name.as_str()).filter(|name| of(name)).collect();
+    assert!(!names.is_empty());
+    let (isolated, _) = measured(&names, 1, 1);
+    assert_eq!(isolated.readings.len(), names.len());
+    for name in names {
+        let [ns] = isolated.of(name).unwrap() else { panic!("{name}: {isolated:?}") };
+        // What finds nobody listening may be too little for the clock.
+        assert!(ns.is_finite() && (*ns > 0.0 || name.ends_with("-none")), "{name}: {ns}");
+    }
+}
+
+#[test]
+fn counters_and_histograms_have_a_value() {
+    each_has_a_value(|name| name.starts_with("counter-") || name.starts_with("histogram-"));
+}
+
+#[test]
+fn counters_on_several_threads_have_a_value() {
+    each_has_a_value(|name| name.starts_with("scaling-"));
+}
+
+#[test]
+fn orders_have_a_value() {
+    each_has_a_value(|name| name.starts_with("order-"));
+}
+
+#[test]
+fn spans_have_a_value() {
+    each_has_a_value(|name| name.starts_with("span-"));
+}
+
+#[test]
+fn nested_spans_have_a_value() {
+    each_has_a_value(|name| name.starts_with("depth-"));
+}
+
+#[test]
+fn every_round_launches_each_once_in_an_order_of_its_own() {
+    let names = ["counter-macro-none", "span-none"];
+    let (isolated, said) = measured(&names, 4, 7);
+    assert_eq!(isolated.rounds, 4);
+    assert!(names.iter().all(|name| isolated.of(name).unwrap().len() == 4), "{isolated:?}");
+    assert_eq!(isolated.difference(names[0], names[1]).unwrap().len(), 4);
+    for (round, launches) in (1..).zip(said.chunks(2)) {
+        for name in names {
+            let line = format!("round {round} of 4: {name}");
+            assert_eq!(launches.iter().filter(|said| **said == line).count(), 1, "{said:?}");
+        }
+    }
+    // Balanced: of four rounds each is the first in two.
+    for name in names {
+        assert_eq!(said.iter().step_by(2).filter(|first| first.ends_with(name)).count(), 2, "{said:?}");
+    }
+    // The same seed gives the same order, and a name that comes twice counts once.
+    let (again, order) = measured(&[names[0], names[1], names[0]], 4, 7);
+    assert_eq!((order, again.of(names[0]).unwrap().len()), (said, 4));
+}
+
+#[test]
+fn what_the_user_has_set_does_not_change_what_is_measured() {
+    // With this sampler no span would arrive, and the launch would fail.
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "spans_have_a_value"]).env("OTEL_TRACES_SAMPLER", "always_off");
+    let output = command.output().unwrap();
+    assert!(output.status.success() && common::stdout(&output).contains("1 passed"), "{}", common::stdout(&output));
+}
+
+#[test]
+fn an_unknown_name_is_refused_with_the_nearest_before_anything_is_launched() {
+    let mut said = 0;
+    let error =
+        isolated::measure(Path::new("/nowhere"), &["span-none", "span-filtred"], 1, 1, &mut |_| said += 1).unwrap_err();
+    assert!(matches!(error, IsolatedError::Unknown(_)) && said == 0);
+    assert!(error.to_string().contains("`span-filtred`, did you mean `span-filtered`?"), "{error}");
+    let output = ran(&format!("{} span-filtred http://localhost:1", isolated::SUBCOMMAND));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("did you mean `span-filtered`?"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_launch_that_does_nothing_is_refused_with_estimator_and_round() {
+    let error = isolated::measure(Path::new("true"), &["span-none"], 1, 1, &mut |_| ()).unwrap_err();
+    assert!(error.to_string().starts_with("estimator `span-none`, round 1: what it said is no answer"), "{error}");
+    let error = isolated::measure(Path::new("/nowhere"), &["span-none"], 1, 1, &mut |_| ()).unwrap_err();
+    assert!(error.to_string().contains("round 1: cannot launch /nowhere"), "{error}");
+}
+
+#[test]
+fn the_subcommand_is_hidden() {
+    let help = otelbench("--help").output().unwrap();
+    assert!(!common::stdout(&help).contains(isolated::SUBCOMMAND));
+}
