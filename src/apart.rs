@@ -4,6 +4,7 @@
 //! subcommand, reads its answer from stdout, and kills it when its time is over.
 
 use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{self, Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
@@ -46,6 +47,8 @@ pub(crate) fn said(command: &mut Command, patience: Duration) -> Result<String, 
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        // Ctrl-C goes to the whole group of the terminal: this process is who ends the other.
+        .process_group(0)
         .spawn()
         .map_err(|error| Apart::Launch(program, error))?;
     let (stdout, stderr) = (gathered(child.stdout.take()), gathered(child.stderr.take()));
