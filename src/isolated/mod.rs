@@ -11,7 +11,11 @@
 //!   things between two calls, finds them gone, and pays for its own that telemetry has displaced. The real cost is higher.
 //! - Only the calling thread is on the account. What exporters spend on theirs, and what they take from the caches of
 //!   others, is not.
-//! - Nobody waits, and no thread contends, but in the estimators that are about that.
+//! - Nobody waits, and no thread contends for what another records into, but in the estimators that are about that. Where
+//!   one core serves many threads, those that should be at it at once may not be, and contention looks cheaper than it is.
+//!
+//! What is in it and would not be in a service: the counts that this program keeps of its allocations and of the spans that
+//! end, some nanoseconds each. A lane pays for the same.
 //!
 //! A recorder and a subscriber are installed once per process, and one process is one sample of layout and addresses:
 //! two launches of the same loop differ by more than its repetitions do. So the launch is the unit of replication. In

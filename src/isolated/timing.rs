@@ -84,9 +84,13 @@ fn fitted(
 ) -> io::Result<(u64, u64)> {
     let (mut turns, mut made) = (1, 0);
     loop {
-        let took = clocked(clock, turns, &mut what.work)?;
-        made += turns;
-        (what.tend)();
+        let mut took = u64::MAX;
+        // Twice, so that what is made at first use does not pass for what every turn takes.
+        for _ in 0..2 {
+            took = took.min(clocked(clock, turns, &mut what.work)?);
+            made += turns;
+            (what.tend)();
+        }
         if took >= BATCH_NS / 2 || turns >= what.most {
             let fitting = turns as f64 * BATCH_NS as f64 / took.max(1) as f64;
             return Ok(((fitting as u64).clamp(1, what.most), made));
@@ -104,19 +108,19 @@ fn clocked(clock: &impl Fn() -> io::Result<u64>, turns: u64, turn: &mut impl FnM
     Ok(clock()?.saturating_sub(began))
 }
 
-/// Times a loop on as many threads at once as there are `cores`, each kept on one of them; every batch begins on all at the
-/// same moment. Each thread does its own of `works`; the time is the mean over the threads, each by its own CPU clock.
+/// Times a loop on as many threads at once as there are `works`, each kept on one of the `cores` while there are enough; every
+/// batch begins on all at the same moment. The time is the mean over the threads, each by its own CPU clock.
 pub(super) fn timed_on(cores: &[usize], works: &[impl Fn(u64) + Sync], most: u64) -> io::Result<Timed> {
     let Some(first) = works.first() else { return Err(io::Error::other("there is no work for any thread")) };
     let alone = &mut Loop { beside: |_| (), work: first, tend: || (), most };
     let (turns, mut made) = fitted(&meter::own_cpu_ns, alone)?;
     let (barrier, count) = (Barrier::new(works.len()), WARM_UP + BATCHES);
     let by_thread = thread::scope(|scope| {
-        let thread = |(core, mut work)| {
-            let barrier = &barrier;
+        let thread = |(number, mut work)| {
+            let (barrier, core) = (&barrier, cores.get(number..=number).unwrap_or_default());
             scope.spawn(move || -> io::Result<Vec<Batch>> {
                 // A thread that left before the others would leave them waiting: so what fails is said at the end.
-                let kept = placement::keep_on(&[core]);
+                let kept = placement::keep_on(core);
                 let batches: io::Result<Vec<Batch>> = (0..count)
                     .map(|_| {
                         barrier.wait();
@@ -131,7 +135,7 @@ pub(super) fn timed_on(cores: &[usize], works: &[impl Fn(u64) + Sync], most: u64
                 kept.and(batches)
             })
         };
-        let threads: Vec<_> = cores.iter().copied().zip(works).map(thread).collect();
+        let threads: Vec<_> = works.iter().enumerate().map(thread).collect();
         let joined = threads.into_iter().map(|thread| {
             thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread that was timed has panicked")))
         });
@@ -180,6 +184,14 @@ mod tests {
         assert!((150_000..=200_100).contains(&timed.turns), "{timed:?}");
         // Nothing costs less than nothing for long, but a value that is cut off at 0 would be too high on the mean.
         assert_eq!(virtually(|clock| pass(clock, 3), |clock| pass(clock, 2), 1_000).ns, -1.0);
+    }
+
+    #[test]
+    fn what_is_made_at_first_use_does_not_make_the_batches_small() {
+        let made = Cell::new(false);
+        let work = |clock: &Cell<u64>| pass(clock, if made.replace(true) { 10 } else { 50_000_000 });
+        let timed = virtually(|_| (), work, 1_000_000);
+        assert!(timed.turns > 100_000 && timed.ns == 10.0, "{timed:?}");
     }
 
     #[test]
