@@ -774,4 +774,6 @@ fn compare(metric: Metric, arm: &str, baseline: &str, values: &RoundValues, conf
 }
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
