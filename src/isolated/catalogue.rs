@@ -76,11 +76,16 @@ fn scaling(thread_counts: &[usize]) -> Vec<Estimator> {
             estimators.extend(thread_counts.iter().map(|&threads| Estimator {
                 name: format!("scaling-counter-{to}-{name}-{threads}"),
                 what: format!(
-                    "ns of CPU per increment of a kept counter on each of {threads} threads at once, {what}, {to} recorder"
+                    "ns of CPU per increment of a counter with a label through a kept handle, {}, into the {to} recorder",
+                    if threads == 1 { "on one thread".into() } else { format!("on each of {threads} threads at once, {what}") }
                 ),
                 mode: recorder(to),
                 work: Work::Threads(threads, series),
-                leaves: Leaves { orders: 1, ..Leaves::default() },
+                leaves: Leaves {
+                    orders: 1,
+                    series: Some(if series == Series::One { 1 } else { threads as u64 }),
+                    ..Leaves::default()
+                },
                 control: Control::Disabled,
             }));
         }
@@ -99,7 +104,7 @@ fn order(name: &str) -> Estimator {
         ),
         mode,
         work: Work::Order,
-        leaves: Leaves { spans: if traced { 3 } else { 0 }, orders: recorded, latencies: recorded },
+        leaves: Leaves { spans: if traced { 3 } else { 0 }, orders: recorded, latencies: recorded, series: None },
         control: if traced { Control::Recorded } else { Control::Disabled },
     }
 }
@@ -143,7 +148,7 @@ fn spans() -> Vec<Estimator> {
 fn depth(depth: u64) -> Estimator {
     Estimator {
         name: format!("depth-{depth}"),
-        what: format!("ns of CPU per span where {depth} are nested, each made and entered within the one before"),
+        what: format!("ns of CPU per span of a nest {depth} deep, each made and entered within the one before"),
         mode: mode("spans-null"),
         work: Work::Depth(depth),
         leaves: Leaves { spans: 1, ..Leaves::default() },

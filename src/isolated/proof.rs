@@ -9,7 +9,7 @@ use super::launch::Launched;
 use crate::service::{ORDER_LATENCY, ORDERS_TOTAL};
 use crate::sink::Received;
 
-/// How many of each kind an operation leaves behind.
+/// What is left behind; of all but series, by each operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Leaves {
     /// Spans, at the exporter.
@@ -18,6 +18,9 @@ pub(super) struct Leaves {
     pub(super) orders: u64,
     /// Values of [`ORDER_LATENCY`].
     pub(super) latencies: u64,
+    /// Series of [`ORDERS_TOTAL`], however many operations there are, where that is what is measured; no other metric is
+    /// then recorded.
+    pub(super) series: Option<u64>,
 }
 
 /// What becomes of a span at INFO that is made once the loop is over. Where the operations leave nothing behind, this tells
@@ -62,8 +65,9 @@ pub(super) fn held(leaves: Leaves, control: Control, launched: &Launched, receiv
     let spans = launched.account.spans.unwrap_or_default();
     let lost = spans.dropped + spans.failed + spans.rejected + spans.abandoned;
     let at_sink = |totals: Option<f64>| totals.map_or(0, |total| total.round() as u64);
-    let scraped = |series: &str| launched.exposition.as_deref().map_or(0, |text| total(text, series));
+    let scraped = |series: &str| values(launched.exposition.as_deref(), series).sum::<u64>();
     let expected_spans = made * leaves.spans + u64::from(control == Control::Recorded);
+    let series = received.metrics.series + values(launched.exposition.as_deref(), "orders_total").count() as u64;
     let counts = [
         ("spans ended", spans.ended, expected_spans),
         ("spans lost", lost, 0),
@@ -79,6 +83,7 @@ pub(super) fn held(leaves: Leaves, control: Control, launched: &Launched, receiv
                 + scraped("order_latency_ms_count"),
             made * leaves.latencies,
         ),
+        ("series", leaves.series.map_or(0, |_| series), leaves.series.unwrap_or(0)),
     ];
     match counts.iter().find(|(_, counted, expected)| counted != expected) {
         None => Ok(()),
@@ -88,14 +93,13 @@ pub(super) fn held(leaves: Leaves, control: Control, launched: &Launched, receiv
     }
 }
 
-/// The sum over its series of a metric, as Prometheus writes it.
-fn total(exposition: &str, name: &str) -> u64 {
-    let value = |line: &str| {
+/// The value of each series of a metric, as Prometheus writes it; none where nothing was scraped.
+fn values<'a>(exposition: Option<&'a str>, name: &'a str) -> impl Iterator<Item = u64> + 'a {
+    exposition.unwrap_or_default().lines().filter_map(move |line| {
         let rest = line.strip_prefix(name)?;
         let value = if rest.starts_with('{') { rest.rsplit_once('}')?.1 } else { rest.strip_prefix(' ')? };
-        value.trim().parse::<u64>().ok()
-    };
-    exposition.lines().filter_map(value).sum()
+        value.trim().parse().ok()
+    })
 }
 
 #[cfg(test)]
@@ -105,7 +109,7 @@ mod tests {
     use crate::sink::ReceivedMetrics;
     use crate::telemetry::{Account, ServiceSpans};
 
-    const ORDER: Leaves = Leaves { spans: 3, orders: 1, latencies: 1 };
+    const ORDER: Leaves = Leaves { spans: 3, orders: 1, latencies: 1, series: None };
 
     fn launched(made: u64, spans: ServiceSpans) -> Launched {
         let reading = Reading { estimator: "x".into(), ns: 1.0, operations: 1, batches: 1 };
@@ -155,12 +159,28 @@ mod tests {
     }
 
     #[test]
-    fn what_a_scrape_shows_is_the_sum_of_the_series() {
+    fn as_many_series_as_are_said_must_be_there() {
+        let leaves = Leaves { orders: 1, series: Some(2), ..Leaves::default() };
+        let scraped = |text: &str| Launched {
+            control: Control::Disabled,
+            exposition: Some(text.into()),
+            ..launched(10, ServiceSpans::default())
+        };
+        let two = scraped("orders_total{thread=\"0\"} 4\norders_total{thread=\"1\"} 6\n");
+        assert_eq!(held(leaves, Control::Disabled, &two, &Received::default()), Ok(()));
+        let one = scraped("orders_total{thread=\"0\"} 10\n");
+        let error = held(leaves, Control::Disabled, &one, &Received::default()).unwrap_err();
+        assert!(error.contains("2 series, and it is 1"), "{error}");
+    }
+
+    #[test]
+    fn what_a_scrape_shows_is_read_series_by_series() {
         let text = "# TYPE orders_total counter\norders_total 41\norders_total_other 9\n\
                     order_latency_ms_count{status=\"ok\"} 5\norder_latency_ms_count{status=\"error\"} 2\n\
                     order_latency_ms_sum{status=\"ok\"} 8.5\n";
-        assert_eq!(total(text, "orders_total"), 41);
-        assert_eq!(total(text, "order_latency_ms_count"), 7);
-        assert_eq!(total("", "orders_total"), 0);
+        let read = |name| values(Some(text), name).collect::<Vec<u64>>();
+        assert_eq!(read("orders_total"), [41]);
+        assert_eq!(read("order_latency_ms_count"), [5, 2]);
+        assert_eq!(values(None, "orders_total").count(), 0);
     }
 }
