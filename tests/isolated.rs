@@ -5,7 +5,9 @@
 
 mod common;
 
+use std::net::TcpListener;
 use std::path::Path;
+use std::process::Stdio;
 
 use common::{PROGRAM, otelbench, ran, stderr};
 use otelbench::isolated::{self, Isolated, IsolatedError};
@@ -106,6 +108,16 @@ fn a_launch_that_does_nothing_is_refused_with_estimator_and_round() {
     assert!(error.to_string().starts_with("estimator `span-none`, round 1: what it said is no answer"), "{error}");
     let error = isolated::measure(Path::new("/nowhere"), &["span-none"], 1, 1, &mut |_| ()).unwrap_err();
     assert!(error.to_string().contains("round 1: cannot launch /nowhere"), "{error}");
+}
+
+#[test]
+fn a_launch_ends_with_who_has_launched_it() {
+    // It takes connections and never answers, so that the launch has to wait for its first export.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let mut launch = otelbench(&format!("{} order-full {endpoint}", isolated::SUBCOMMAND));
+    let output = launch.stdin(Stdio::null()).output().unwrap();
+    assert_eq!((output.status.code(), common::stdout(&output)), (Some(0), String::new()));
 }
 
 #[test]
