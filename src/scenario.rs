@@ -777,6 +777,30 @@ pub struct Arm {
     /// CPU time that each request burns beside its work, in microseconds; absent where no cost is injected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub injected_us: Option<f64>,
+    /// What is done to it that the measurement must find; absent where nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<Known>,
+}
+
+/// Something of a known size that is done to an arm, to see whether the measurement finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Known {
+    /// Its payments take so long, whatever the scenario says.
+    Delay(
+        #[serde(with = "humantime_serde")]
+        #[cfg_attr(test, schemars(with = "String"))]
+        Duration,
+    ),
+    /// Its process is stopped for so long in the middle of every slice; the generator must be in another one.
+    Stop(
+        #[serde(with = "humantime_serde")]
+        #[cfg_attr(test, schemars(with = "String"))]
+        Duration,
+    ),
+    /// Its sink acknowledges the span of this number, from 1, and does not count it.
+    LostSpan(u64),
 }
 
 impl Arm {
@@ -790,6 +814,7 @@ impl Arm {
             executable: None,
             against: None,
             injected_us: None,
+            known: None,
         }
     }
 }

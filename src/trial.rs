@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use thiserror::Error;
 
 use crate::analysis::{self, VOID_INVALID};
@@ -24,7 +26,7 @@ use crate::machine::Tool;
 use crate::mode::Tls;
 use crate::plan::Plan;
 use crate::record::{LaneRecord, RecordLog, RecordsError, SliceRecord, Spent};
-use crate::scenario::{Arm, Collector, Isolation, Payment, Scenario};
+use crate::scenario::{Arm, Collector, Isolation, Known, Payment, Scenario};
 use crate::service;
 use crate::sink::{Caller, Received, Receiver, Reception, Sink, TreeShape};
 use crate::slo::Slo;
@@ -321,7 +323,18 @@ pub struct LiveLanes {
     plan: Plan,
     sink: Option<Sink>,
     certificates: Option<Certificates>,
-    running: HashMap<String, (Lane, Option<Receiver>)>,
+    running: HashMap<String, Live>,
+}
+
+/// A lane that runs.
+#[derive(Debug)]
+struct Live {
+    lane: Lane,
+    receiver: Option<Receiver>,
+    /// For how long its process is stopped in every slice.
+    stop: Option<Duration>,
+    /// Whether its first slice has begun.
+    is_warm: bool,
 }
 
 impl LiveLanes {
@@ -357,6 +370,10 @@ impl Lanes for LiveLanes {
             tls: certificates.map(|certificates| certificates.server.clone()),
             faults: arm.faults.0.clone(),
             faults_wait: true,
+            lost_span: match arm.known {
+                Some(Known::LostSpan(number)) => Some(number),
+                _ => None,
+            },
             ..Reception::at(LOOPBACK, trees(scenario.payment, workload))
         };
         let receiver = match &self.sink {
@@ -378,7 +395,10 @@ impl Lanes for LiveLanes {
             destination: Destination { endpoint, tls: certificates.map(|certificates| certificates.client.clone()) },
             transport: scenario.transport,
             payment: scenario.payment,
-            payment_delay: scenario.payment_delay,
+            payment_delay: match arm.known {
+                Some(Known::Delay(delay)) => delay,
+                _ => scenario.payment_delay,
+            },
             service_threads: scenario.service_threads,
             service_cores: scenario.placement.service.clone(),
             generator: None,
@@ -402,31 +422,49 @@ impl Lanes for LiveLanes {
         };
         let executable = arm.executable.as_deref().unwrap_or(&self.executable);
         let lane = Lane::launch(executable, &arm.name, start, setup, generator_runs).await?;
-        self.running.insert(arm.name.clone(), (lane, receiver));
+        let stop = match arm.known {
+            Some(Known::Stop(lasts)) => Some(lasts),
+            _ => None,
+        };
+        self.running.insert(arm.name.clone(), Live { lane, receiver, stop, is_warm: false });
         Ok(())
     }
 
     fn begin(&mut self, arm: &str) {
-        if let Some((_, Some(receiver))) = self.running.get(arm) {
+        let Some(live) = self.running.get_mut(arm) else { return };
+        live.is_warm = true;
+        if let Some(receiver) = &live.receiver {
             receiver.begin();
         }
     }
 
     async fn play(&mut self, arm: &str, load: Load) -> Result<(Played, Spent), LaneError> {
         let wait = load.duration + self.scenario.timeout;
-        match self.running.get_mut(arm) {
-            Some((lane, _)) => lane.play(load, wait).await,
-            None => Err(not_running(arm)),
-        }
+        let Live { lane, stop, is_warm, .. } = self.running.get_mut(arm).ok_or_else(|| not_running(arm))?;
+        let (Some(stop), true, Some(pid)) = (*stop, *is_warm, lane.pid()) else { return lane.play(load, wait).await };
+        let begins = load.duration.saturating_sub(stop) / 2;
+        let (played, stopped) = tokio::join!(lane.play(load, wait + stop), stopped(pid, begins, stop));
+        let what =
+            |error| LaneError { arm: arm.into(), what: format!("cannot be stopped: {error}"), stderr: Vec::new() };
+        stopped.map_err(what).and(played)
     }
 
     async fn finish(&mut self, arm: &str) -> Result<Ended, LaneError> {
-        let (lane, receiver) = self.running.remove(arm).ok_or_else(|| not_running(arm))?;
+        let Live { lane, receiver, .. } = self.running.remove(arm).ok_or_else(|| not_running(arm))?;
         let tool = lane.tool().filter(|tool| **tool != Tool::this()).cloned();
         // The lane has had an answer to its last export, so the sink has all it will get.
         let account = lane.finish().await?;
         Ok(Ended { account, received: receiver.map(|receiver| receiver.received()), tool })
     }
+}
+
+/// Stops a process, `begins` from now, and lets it go on when `lasts` has passed, and no sooner.
+async fn stopped(pid: u32, begins: Duration, lasts: Duration) -> nix::Result<()> {
+    let pid = Pid::from_raw(pid.cast_signed());
+    tokio::time::sleep(begins).await;
+    kill(pid, Signal::SIGSTOP)?;
+    tokio::time::sleep(lasts).await;
+    kill(pid, Signal::SIGCONT)
 }
 
 fn not_running(arm: &str) -> LaneError {

@@ -73,12 +73,14 @@ pub struct Reception {
     pub faults_wait: bool,
     /// Texts that no payload may hold; each is searched for in every payload.
     pub forbidden: Vec<String>,
+    /// The span of this number, from 1, is acknowledged and not counted: a loss that whoever keeps the ledger must find.
+    pub lost_span: Option<u64>,
 }
 
 impl Reception {
-    /// At this address, trees held against `shape`; in plaintext, without faults, and nothing forbidden.
+    /// At this address, trees held against `shape`; in plaintext, without faults, and nothing forbidden or lost.
     pub fn at(addr: SocketAddr, shape: TreeShape) -> Self {
-        Self { addr, shape, tls: None, faults: Vec::new(), faults_wait: false, forbidden: Vec::new() }
+        Self { addr, shape, tls: None, faults: Vec::new(), faults_wait: false, forbidden: Vec::new(), lost_span: None }
     }
 }
 
@@ -125,7 +127,7 @@ impl Sink {
 
     fn listen_for(&self, reception: Reception, patience: Patience) -> io::Result<Receiver> {
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
-        let Reception { addr, shape, tls, faults, faults_wait, forbidden } = reception;
+        let Reception { addr, shape, tls, faults, faults_wait, forbidden, lost_span } = reception;
         let timeline = Timeline::new(faults).map_err(invalid)?;
         let acceptor = tls.as_ref().map(Tls::acceptor).transpose()?;
         let runtime = self.runtime.as_ref().ok_or_else(|| io::Error::other("the sink has ended"))?;
@@ -137,7 +139,7 @@ impl Sink {
         }
         drop(entered);
         let state = Arc::new(State {
-            tally: Mutex::new(Tally::new(shape, &forbidden)),
+            tally: Mutex::new(Tally::new(shape, &forbidden).losing(lost_span)),
             wire_bytes: AtomicU64::new(0),
             in_hand: Semaphore::new(IN_HAND),
             patience,

@@ -229,3 +229,14 @@ fn forbidden_texts_are_found_once_per_payload_wherever_they_stand() {
     let leaked: Vec<_> = tally.received(0).leaked.into_iter().collect();
     assert_eq!(leaked, [("4111 1111".to_owned(), 2), ("ada@example.org".to_owned(), 2)]);
 }
+
+#[test]
+fn the_span_that_is_to_be_lost_is_taken_and_not_counted() {
+    let count = |lost| {
+        let mut tally = tally().losing(lost);
+        added(&mut tally, Signal::Traces, &traces(vec![spans(None, &[1, 2])]));
+        added(&mut tally, Signal::Traces, &traces(vec![spans(None, &[3, 4])]));
+        tally.received(0).spans
+    };
+    assert_eq!([None, Some(3), Some(5)].map(count), [4, 3, 4]);
+}
