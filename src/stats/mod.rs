@@ -4,6 +4,7 @@
 //! What these methods are worth on noise as it is on real machines — slow drift, bursts, heavy tails — is held by the
 //! simulations among the tests of [`crate::analysis`]; each function by itself is held against SciPy.
 
+mod binomial;
 mod holm;
 mod paired;
 mod permutation;
@@ -13,6 +14,7 @@ mod spending;
 mod student;
 mod unpaired;
 
+pub use self::binomial::binomial_quantile;
 pub use self::holm::holm;
 pub use self::paired::{Interval, Paired};
 pub use self::permutation::{sign_flip_p, sign_flip_p_below};
