@@ -287,7 +287,17 @@ pub struct Differences {
 /// When a round lacks the metric, or there is no such arm, or no round; in words.
 pub fn differences(records: &Records, arm: &str, baseline: &str, metric: Metric) -> Result<Differences, String> {
     let (rounds, _) = sort(records);
-    RoundValues::of(records, &valid_rounds(records, &rounds)).differences(arm, baseline, metric)
+    let arms = [arm.to_owned(), baseline.to_owned()];
+    RoundValues::of(records, &valid_rounds(records, &rounds), &arms).differences(arm, baseline, metric)
+}
+
+/// What the valid rounds of a run measured of `arm` by one metric, in the order of the rounds.
+///
+/// # Errors
+/// As of [`differences`].
+pub fn values(records: &Records, arm: &str, metric: Metric) -> Result<Vec<f64>, String> {
+    let (rounds, _) = sort(records);
+    RoundValues::of(records, &valid_rounds(records, &rounds), &[arm.to_owned()]).get(arm, metric)
 }
 
 /// CPU time per request of each slice, for each lane; without those of which it is not known.
@@ -304,7 +314,7 @@ pub fn analyse(records: &Records) -> Analysis {
     let scenario = &records.header.scenario;
     let (rounds, mut validity) = sort(records);
     let valid = valid_rounds(records, &rounds);
-    let values = RoundValues::of(records, &valid);
+    let values = RoundValues::of(records, &valid, &scenario.arm_names());
     let confidence = stopping::confidence(scenario, valid.len() as u32);
     let arms = scenario.arms.iter().map(|arm| summarise(arm, records, &values, &valid)).collect();
     let deltas = if validity.verdict == Verdict::Invalid {
@@ -422,18 +432,18 @@ fn sort_rounds(records: &Records) -> (Rounds, Validity) {
     (rounds, validity)
 }
 
-/// The value of each arm and metric in each valid round, in the order of the rounds.
+/// The value of each of some arms, by each metric, in each valid round, in the order of the rounds.
 struct RoundValues(BTreeMap<(String, Metric), Vec<Result<f64, String>>>);
 
 impl RoundValues {
-    fn of(records: &Records, valid: &[u32]) -> Self {
+    fn of(records: &Records, valid: &[u32], arms: &[String]) -> Self {
         let mut values: BTreeMap<(String, Metric), Vec<Result<f64, String>>> = BTreeMap::new();
         for round in valid {
-            for arm in &records.header.scenario.arms {
-                let slices = telling(records, *round, &arm.name);
+            for arm in records.header.scenario.arms.iter().map(|arm| &arm.name).filter(|arm| arms.contains(arm)) {
+                let slices = telling(records, *round, arm);
                 let measured = RoundOfArm::of(&slices, &records.header.scenario);
                 for metric in Metric::ALL {
-                    values.entry((arm.name.clone(), metric)).or_default().push(measured.value(metric));
+                    values.entry((arm.clone(), metric)).or_default().push(measured.value(metric));
                 }
             }
         }

@@ -116,6 +116,19 @@ pub(crate) fn run(rounds: u32, cost: impl Fn(&str, u32) -> f64) -> Records {
     Records { header, slices, lanes }
 }
 
+/// A whole run of this scenario, in which a request costs what `cost` says of arm and round; its lanes lost nothing.
+pub(crate) fn run_of(scenario: Scenario, cost: impl Fn(&str, u32) -> f64) -> Records {
+    let plan = Plan::new(&scenario.arm_names(), scenario.rounds, scenario.slices, 7);
+    let header = Header { scenario, plan, ..header("full", 1) };
+    let (mut slices, mut lanes) = (Vec::new(), Vec::new());
+    for (round, order) in (0..).zip(&header.plan.order) {
+        slices.extend(order.iter().map(|arm| slice(round, 0, arm, cost(arm, round))));
+        let arms = header.scenario.arms.iter();
+        lanes.extend(arms.map(|arm| lane(round, &arm.name, arm.mode.traces.is_some())));
+    }
+    Records { header, slices, lanes }
+}
+
 /// A search for the capacity of `full` within p99=10ms: its real steps, against services that hold what `capacity` says of
 /// arm and round; at their capacity each request costs 20 µs.
 pub(crate) fn search(rounds: u32, capacity: impl Fn(&str, u32) -> f64) -> Records {

@@ -25,6 +25,7 @@
 //! | [`slim`] | a tracing layer that writes OTLP itself, and a recorder that keeps handles: the cheap way, for anyone's use |
 //! | [`pipeline`] | how many spans a second a batch pipeline takes without loss, in theory and in steps |
 //! | [`sink`] | the OTLP receiver that proves what arrived |
+//! | [`selftest`] | proof, on the machine at hand, that the numbers can be trusted: what is known must be found |
 //! | [`probe`] | pitfalls of the telemetry crates, each shown in a process of its own |
 //! | [`isolated`] | what telemetry calls cost by themselves, beside what they cost in place |
 //! | [`meter`] | CPU by thread role, allocations, memory |
@@ -64,6 +65,7 @@ pub mod record;
 pub mod report;
 pub mod result;
 pub mod scenario;
+pub mod selftest;
 pub mod service;
 pub mod sink;
 pub mod slim;

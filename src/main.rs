@@ -44,6 +44,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         }
         Command::Sink(args) => commands::sink::run(args.addr, args.fault, args.format),
         Command::Modes(args) => commands::modes::run(args.mode.as_ref(), args.format),
+        Command::Selftest(args) => commands::selftest::run(&args.into_asked()),
         Command::Probe(args) => commands::probe::run(&args.probes(), args.format, args.quiet),
         Command::Completions { shell } => {
             cli::completions(shell, &mut std::io::stdout());

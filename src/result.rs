@@ -13,6 +13,7 @@ use crate::generator::{Validity, Verdict};
 use crate::metric::Metric;
 use crate::record::{Header, LaneRecord, Records, RecordsError, SCHEMA, SliceRecord};
 use crate::scenario::Arm;
+use crate::selftest::Selftest;
 
 /// A claim put to the test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +64,9 @@ pub struct Document {
     pub deltas: Vec<Delta>,
     /// Claims put to the test; empty where none was.
     pub claims: Vec<Claim>,
+    /// What a self-test found; absent in other results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selftest: Option<Selftest>,
 }
 
 /// What is wrong with a stored result.
@@ -108,6 +112,7 @@ impl Document {
             arms: analysis.arms,
             deltas: analysis.deltas,
             claims: Vec::new(),
+            selftest: None,
             header: records.header,
             records: records.slices,
             lanes: records.lanes,
@@ -147,6 +152,14 @@ impl Document {
         analysis::differences(&self.clone().into_records(), arm, baseline, metric)
     }
 
+    /// What its valid rounds measured of `arm` by one metric.
+    ///
+    /// # Errors
+    /// As of [`analysis::values`].
+    pub fn values(&self, arm: &str, metric: Metric) -> Result<Vec<f64>, String> {
+        analysis::values(&self.clone().into_records(), arm, metric)
+    }
+
     /// The records it was made from.
     pub fn into_records(self) -> Records {
         Records { header: self.header, slices: self.records, lanes: self.lanes }
@@ -168,8 +181,11 @@ impl Document {
             Some(schema) => return Err(ResultError::Foreign { path: path.into(), schema: schema.into() }),
             None => return Err(malformed("it has no key `schema`".into())),
         }
-        let stored: Self = serde_json::from_value(value).map_err(|e| malformed(e.to_string()))?;
-        Ok(Self::of(stored.into_records()))
+        let mut stored: Self = serde_json::from_value(value).map_err(|e| malformed(e.to_string()))?;
+        // A self-test goes on when these records are whole, and rests on more than them.
+        let (selftest, partial) = (stored.selftest.take(), stored.partial);
+        let read = Self::of(stored.into_records());
+        Ok(Self { partial: read.partial || (selftest.is_some() && partial), selftest, ..read })
     }
 
     /// Writes it to `path`, whole or not at all.
@@ -269,6 +285,16 @@ mod tests {
             assert!(error.contains(says) && error.contains("r.json"), "{error}");
         }
         assert!(matches!(Document::read(Path::new("/nowhere/r.json")), Err(ResultError::Io { .. })));
+    }
+
+    #[test]
+    fn a_self_test_is_kept_when_it_is_read_again_and_so_is_that_it_was_cut_short() {
+        let selftest = Some(Selftest { repeats_planned: 3, ..Selftest::default() });
+        let cut_short = Document { selftest, partial: true, ..document() };
+        assert_eq!(stored(&cut_short.to_json(), "r.json").unwrap(), cut_short);
+        // Of any other result its records say so.
+        let other = Document { partial: true, ..document() };
+        assert_eq!(stored(&other.to_json(), "r.json").unwrap(), document());
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod pipeline;
 pub mod probe;
 pub mod report;
 pub mod run;
+pub mod selftest;
 pub mod serve;
 pub mod sink;
 

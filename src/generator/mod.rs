@@ -37,7 +37,7 @@ pub(crate) use self::wire::parsed;
 pub use self::wire::{Client, Handler};
 
 #[cfg(test)]
-pub(crate) use self::tally::answered;
+pub(crate) use self::tally::{answered, answered_after};
 
 use self::shard::{Job, Part, Place};
 

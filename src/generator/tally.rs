@@ -331,10 +331,16 @@ pub fn decode(text: &str) -> Option<Histogram<u64>> {
 /// A stretch in which so many requests were each answered after so long.
 #[cfg(test)]
 pub(crate) fn answered(requests: u64, response: Duration) -> Played {
+    answered_after(std::iter::repeat_n(response, requests as usize))
+}
+
+/// A stretch in which each request was answered after one of these times.
+#[cfg(test)]
+pub(crate) fn answered_after(responses: impl IntoIterator<Item = Duration>) -> Played {
     let mut tally = Tally::default();
     let intended = Instant::now();
-    let answer = Answer { status: http::StatusCode::OK, written: intended, completed: intended + response };
-    for _ in 0..requests {
+    for response in responses {
+        let answer = Answer { status: http::StatusCode::OK, written: intended, completed: intended + response };
         tally.scheduled(Duration::ZERO);
         tally.outcome(intended, Kind::Work, [Company::Few; 2], Ok(answer));
     }

@@ -17,6 +17,12 @@ pub fn markdown(view: &View) -> String {
         line(&format!("- {setting}"));
     }
     line("");
+    for table in [&view.checks, &view.repeats].into_iter().flatten() {
+        for row in grid(table) {
+            line(&row);
+        }
+        line("");
+    }
     for row in grid(&view.costs) {
         line(&row);
     }

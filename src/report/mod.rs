@@ -7,6 +7,7 @@ mod ledger;
 mod markdown;
 pub mod pipeline;
 mod probes;
+mod selftest;
 mod table;
 mod view;
 

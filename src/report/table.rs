@@ -1,6 +1,6 @@
 //! The report in a terminal.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use console::{measure_text_width, style};
 
 use super::view::{Grid, View};
@@ -18,6 +18,14 @@ pub fn table(view: &View, colour: bool) -> String {
     let mut out: Vec<String> = wrapped(&view.title, "  ").iter().map(|line| bold(line)).collect();
     out.extend(view.setting.iter().flat_map(|line| wrapped(line, "")).map(|line| dim(&line)));
     out.push(String::new());
+    if let Some(checks) = &view.checks {
+        out.extend(prose(checks, bold));
+        out.push(String::new());
+    }
+    if let Some(repeats) = &view.repeats {
+        out.extend(grid(repeats, bold));
+        out.push(String::new());
+    }
     out.extend(grid(&view.costs, bold));
     let resolved_note = view.costs.rows.iter().flat_map(|row| &row.cells).any(|cell| cell.ends_with("n.r."));
     if resolved_note {
@@ -65,6 +73,23 @@ fn grid(grid: &Grid, bold: impl Fn(&str) -> String) -> Vec<String> {
         *line = bold(line);
     }
     lines.insert(1, rule);
+    lines
+}
+
+/// The lines of a table whose cells are sentences, broken within their columns.
+fn prose(grid: &Grid, bold: impl Fn(&str) -> String) -> Vec<String> {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH as u16);
+    table.set_header(grid.columns.clone());
+    for row in &grid.rows {
+        table.add_row(row.cells.clone());
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let mut lines: Vec<String> = table.to_string().lines().map(|line| line.trim_end().to_owned()).collect();
+    lines[0] = bold(&lines[0]);
+    lines.insert(1, "─".repeat(WIDTH));
     lines
 }
 

@@ -7,7 +7,10 @@ use crate::fixture::{self, noise};
 use crate::generator::Verdict;
 use crate::record::Records;
 use crate::result::Document;
-use crate::scenario::{Payment, Transport};
+use crate::scenario::{Payment, Role, Transport};
+use crate::selftest::repeats::{RepeatedArm, RepeatedDelta};
+use crate::selftest::{Check, Repeat, Selftest};
+use crate::stats::Interval;
 
 fn run() -> Records {
     fixture::run(8, |arm, round| if arm == "full" { 41.0 } else { 20.0 } * noise(arm, round))
@@ -164,6 +167,61 @@ fn a_placebo_that_differs_is_a_warning() {
     assert!(!shown(run()).contains("The placebo differs"));
 }
 
+/// A self-test of which a check failed, with short runs.
+fn selftest() -> Document {
+    let check = |name: &str, passed, seen: &str| Check {
+        name: name.into(),
+        passed,
+        expected:
+            "the placebo, which is the baseline once more, is not resolved in CPU per request; chance alone resolves \
+                   it in 1 of 20 healthy self-tests"
+                .into(),
+        seen: seen.into(),
+        advice: "Run it again with another --seed.".into(),
+    };
+    let arm = |name: &str, role, injected_us, delta| RepeatedArm {
+        name: name.into(),
+        role,
+        injected_us,
+        cpu_us_per_request: vec![20.0 + injected_us, 20.1 + injected_us],
+        delta,
+    };
+    let delta = |us: f64| {
+        let absolute = Interval { estimate: us, low: us - 0.3, high: us + 0.3 };
+        Some(RepeatedDelta { absolute, mde_absolute: 0.5, resolved: us > 0.3 })
+    };
+    let arms = vec![
+        arm("none", Role::Baseline, 0.0, None),
+        arm("placebo", Role::Placebo, 0.0, delta(0.1)),
+        arm("+1%", Role::Treatment, 0.2, delta(0.2)),
+        arm("+10%", Role::Treatment, 2.0, delta(2.1)),
+    ];
+    let repeat = |number, invalid| Repeat { number, seed: number.into(), invalid, arms: arms.clone() };
+    let checks = vec![
+        check("A/A", true, "+0.02 µs (-0.11 … +0.15), not resolved"),
+        check("injected cost", false, "+1% 0.20 µs in 0.07 … 0.31; +10% 2.00 µs NOT in 2.11 … 2.40"),
+    ];
+    let repeats = vec![repeat(1, None), repeat(2, None), repeat(3, Some("it was late".into()))];
+    Document { selftest: Some(Selftest { checks, repeats_planned: 3, repeats }), ..Document::of(run()) }
+}
+
+#[test]
+fn a_self_test_in_a_terminal() {
+    insta::assert_snapshot!(table(&View::of(&selftest()), false));
+}
+
+#[test]
+fn a_self_test_on_a_page() {
+    insta::assert_snapshot!(markdown(&View::of(&selftest())));
+}
+
+#[test]
+fn a_self_test_that_was_cut_short_says_how_far_it_went() {
+    let shown = table(&View::of(&Document { partial: true, ..selftest() }), false);
+    assert!(shown.contains("! The self-test was cut short: 2 checks were made, and 3 of 3 short runs."), "{shown}");
+    assert!(!shown.contains("rounds were played to their end"), "{shown}");
+}
+
 #[test]
 fn no_line_is_wider_than_a_hundred_columns() {
     for records in
@@ -173,6 +231,8 @@ fn no_line_is_wider_than_a_hundred_columns() {
         let widest = shown.lines().max_by_key(|line| measure_text_width(line)).unwrap();
         assert!(measure_text_width(widest) <= 100, "{} columns: {widest}", measure_text_width(widest));
     }
+    let shown = table(&View::of(&selftest()), false);
+    assert!(shown.lines().all(|line| measure_text_width(line) <= 100), "{shown}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::capacity;
 use super::ledger::ledger;
+use super::selftest;
 use crate::analysis::{ArmSummary, CONFIDENCE, Delta};
 use crate::generator::Verdict;
 use crate::machine::Tool;
@@ -19,6 +20,10 @@ pub struct View {
     pub title: String,
     /// Where and how, a line each.
     pub setting: Vec<String>,
+    /// What a self-test checked, a row each.
+    pub checks: Option<Grid>,
+    /// What the short runs of a self-test say of each arm.
+    pub repeats: Option<Grid>,
     /// What each arm costs.
     pub costs: Grid,
     /// Where the spans of each arm went, where there is something to say of it.
@@ -38,14 +43,14 @@ pub struct View {
 pub struct Grid {
     /// Heads of the columns.
     pub columns: Vec<String>,
-    /// One row per arm.
+    /// One row per arm, or per check.
     pub rows: Vec<Row>,
 }
 
-/// One arm.
+/// One arm, or one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Whether it is a treatment, which a reader looks for first.
+    /// Whether it is a treatment, or a check that fails, which a reader looks for first.
     pub is_treatment: bool,
     /// The cells, in the order of the columns.
     pub cells: Vec<String>,
@@ -77,6 +82,8 @@ impl View {
         Self {
             title: title(document),
             setting: setting(document),
+            checks: document.selftest.as_ref().map(selftest::checks),
+            repeats: document.selftest.as_ref().and_then(selftest::repeats),
             costs: Grid { columns, rows },
             ledger: ledger(document),
             warnings: warnings(document),
@@ -314,13 +321,13 @@ pub(super) fn lost_cell(arm: &ArmSummary) -> String {
 }
 
 fn warnings(document: &Document) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings = document.selftest.as_ref().map_or_else(Vec::new, |found| selftest::warnings(found, document));
     if document.validity.verdict == Verdict::Invalid {
         warnings.push("The measurement is invalid, so no difference is given.".into());
         warnings.extend(document.validity.causes.iter().cloned());
     }
     let rounds = &document.rounds;
-    if document.partial {
+    if document.partial && document.selftest.is_none() {
         warnings.push(format!(
             "The run was cut short: {} of {} rounds were played to their end.",
             rounds.complete, rounds.planned

@@ -1,0 +1,175 @@
+//! `otelbench selftest`: plays what is known, and judges whether it is found.
+
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::run::{Cut, clock_seed, default_out, judged, play, write};
+use super::{Failure, print};
+use crate::result::Document;
+use crate::scenario::{Format, Scenario, ScenarioError};
+use crate::selftest::scenarios::{self, INJECTED, INJECTED_IN_REPEATS, Measure};
+use crate::selftest::{Repeat, Selftest, checks, repeats};
+use crate::units::Rate;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Short runs beside the checks.
+    pub aa: u32,
+    /// Requests per second where costs are compared, and elsewhere at most.
+    pub rps: Rate,
+    /// Fresh launches of every arm where costs are compared; `None` for as many as fit the time.
+    pub rounds: Option<NonZeroU32>,
+    /// Slices of each arm in each of them.
+    pub slices: NonZeroU32,
+    /// Length of a slice; `None` for what fits the time.
+    pub slice: Option<Duration>,
+    /// Load before the first; `None` for what fits the time.
+    pub warmup: Option<Duration>,
+    /// Seed of the orders of play.
+    pub seed: Option<u64>,
+    /// Where the result goes.
+    pub out: Option<PathBuf>,
+    /// What is printed.
+    pub format: Format,
+    /// No progress on stderr.
+    pub quiet: bool,
+}
+
+impl Asked {
+    /// With these where nothing is asked for.
+    fn measure(&self, rounds: u32, slice: u64, warmup: u64) -> Measure {
+        Measure {
+            rps: self.rps,
+            rounds: self.rounds.or(NonZeroU32::new(rounds)).unwrap_or(NonZeroU32::MIN),
+            slices: self.slices,
+            slice: self.slice.unwrap_or(Duration::from_millis(slice)),
+            warmup: self.warmup.unwrap_or(Duration::from_millis(warmup)),
+        }
+    }
+}
+
+/// Proves on this machine that the numbers can be trusted, or says which cannot.
+///
+/// # Errors
+/// [`Failure::Invalid`] where a check fails; else as the contract's exit codes have it.
+pub fn run(asked: &Asked) -> Result<(), Failure> {
+    let started = SystemTime::now();
+    let out = asked.out.clone().unwrap_or_else(|| default_out("selftest", started));
+    let plays = Plays { out: &out, seed: asked.seed.unwrap_or_else(|| clock_seed(started)), quiet: asked.quiet };
+    let measure = asked.measure(12, 500, 200);
+
+    let (calibration, cut) = plays.play("what a request costs", "calibration", scenarios::calibration(measure))?;
+    if cut.is_some() {
+        return judged(&calibration, cut, &plays.beside("calibration"));
+    }
+    let base_us = calibration.arms.first().and_then(|arm| arm.cpu_us_per_request.total).ok_or_else(|| {
+        let causes = calibration.validity.causes.join("; ");
+        Failure::Invalid(format!("what a request costs here could not be measured: {causes}"))
+    })?;
+    plays.say("injected costs");
+    let scenario = scenarios::injected(measure, base_us, &INJECTED).map_err(usage)?;
+    let (mut document, mut cut) = play(scenario, plays.seed, &out, asked.quiet)?;
+
+    let mut selftest = Selftest { repeats_planned: asked.aa, ..Selftest::default() };
+    if cut.is_none() {
+        cut = plays.check(measure, &calibration, &document, &mut selftest)?;
+    }
+    if cut.is_none() && asked.aa > 0 {
+        cut = plays.repeat(asked.measure(8, 100, 100), base_us, &mut selftest)?;
+    }
+    document.partial |= cut.is_some();
+    let failed = selftest.failed().join(", ");
+    document.selftest = Some(selftest);
+    write(&document, &out)?;
+    print(&document, asked.format)?;
+    if !asked.quiet {
+        eprintln!("result: {}", out.display());
+    }
+    match cut {
+        Some(_) => judged(&document, cut, &out),
+        None if failed.is_empty() => Ok(()),
+        None => {
+            Err(Failure::Invalid(format!("what is measured on this machine is not to be trusted; failed: {failed}")))
+        }
+    }
+}
+
+/// What the plays of one self-test share.
+struct Plays<'a> {
+    /// Where the result goes; the records of each play go beside it.
+    out: &'a Path,
+    seed: u64,
+    quiet: bool,
+}
+
+impl Plays<'_> {
+    /// Plays a scenario whose records go to a file of this name beside the result.
+    fn play(
+        &self,
+        what: &str,
+        name: &str,
+        scenario: Result<Scenario, ScenarioError>,
+    ) -> Result<(Document, Option<Cut>), Failure> {
+        self.say(what);
+        play(scenario.map_err(usage)?, self.seed, &self.beside(name), self.quiet)
+    }
+
+    /// Plays what the other checks need, and makes all of them unless something cuts that short.
+    fn check(
+        &self,
+        measure: Measure,
+        calibration: &Document,
+        injected: &Document,
+        selftest: &mut Selftest,
+    ) -> Result<Option<Cut>, Failure> {
+        selftest.checks = vec![checks::placebo(injected), checks::injected(injected), checks::detected(injected)];
+        let (known, cut) = self.play("a known delay and a known stall", "known", scenarios::known(measure))?;
+        if cut.is_some() {
+            return Ok(cut);
+        }
+        selftest.checks.extend([checks::delay(&known), checks::stall(&known)]);
+        let (ledger, cut) = self.play("the ledger", "ledger", scenarios::ledger(measure))?;
+        if cut.is_some() {
+            return Ok(cut);
+        }
+        let all = [calibration, injected, &known, &ledger];
+        selftest.checks.extend([checks::lost_span(&ledger), checks::ledger(&ledger), checks::identity(&all)]);
+        Ok(None)
+    }
+
+    /// Plays the short runs, each with records of its own, and judges them together. Those that were played before something
+    /// cut them short are kept, and not judged.
+    fn repeat(&self, measure: Measure, base_us: f64, selftest: &mut Selftest) -> Result<Option<Cut>, Failure> {
+        let planned = selftest.repeats_planned;
+        let folder = self.out.with_extension("aa");
+        for number in 1..=planned {
+            self.say(&format!("short run {number} of {planned}"));
+            let scenario = scenarios::injected(measure, base_us, &INJECTED_IN_REPEATS).map_err(usage)?;
+            let out = folder.join(format!("{number:03}.json"));
+            let (run, cut) = play(scenario, self.seed.wrapping_add(number.into()), &out, true)?;
+            if cut.is_some() {
+                return Ok(cut);
+            }
+            selftest.repeats.push(Repeat::of(number, &run));
+        }
+        selftest.checks.extend(repeats::summary(&selftest.repeats, planned));
+        Ok(None)
+    }
+
+    fn beside(&self, name: &str) -> PathBuf {
+        self.out.with_extension(format!("{name}.json"))
+    }
+
+    fn say(&self, what: &str) {
+        if !self.quiet {
+            eprintln!("selftest: {what}");
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err hands over")]
+fn usage(error: ScenarioError) -> Failure {
+    Failure::Usage(error.to_string())
+}
