@@ -345,7 +345,7 @@ fn valid_rounds(records: &Records, rounds: &Rounds) -> Vec<u32> {
 }
 
 /// What arms are compared by: a search finds their capacities, at rates where nothing else is comparable.
-fn compared(scenario: &Scenario) -> impl Iterator<Item = Metric> {
+pub(crate) fn compared(scenario: &Scenario) -> impl Iterator<Item = Metric> {
     let searched = scenario.slo.is_some();
     Metric::ALL.into_iter().filter(move |metric| (*metric == Metric::Capacity) == searched)
 }
@@ -433,9 +433,16 @@ fn sort_rounds(records: &Records) -> (Rounds, Validity) {
 }
 
 /// The value of each of some arms, by each metric, in each valid round, in the order of the rounds.
-struct RoundValues(BTreeMap<(String, Metric), Vec<Result<f64, String>>>);
+#[derive(Clone, Debug)]
+pub struct RoundValues(BTreeMap<(String, Metric), Vec<Result<f64, String>>>);
 
 impl RoundValues {
+    /// Of every arm, in the valid rounds of a run.
+    pub fn of_valid(records: &Records) -> Self {
+        let (rounds, _) = sort(records);
+        Self::of(records, &valid_rounds(records, &rounds), &records.header.scenario.arm_names())
+    }
+
     fn of(records: &Records, valid: &[u32], arms: &[String]) -> Self {
         let mut values: BTreeMap<(String, Metric), Vec<Result<f64, String>>> = BTreeMap::new();
         for round in valid {
@@ -451,14 +458,21 @@ impl RoundValues {
     }
 
     /// The values, or why there are none. A metric that one round lacks is not compared at all.
-    fn get(&self, arm: &str, metric: Metric) -> Result<Vec<f64>, String> {
+    ///
+    /// # Errors
+    /// When a round lacks the metric, or there is no such arm, or no round; in words.
+    pub fn get(&self, arm: &str, metric: Metric) -> Result<Vec<f64>, String> {
         match self.0.get(&(arm.to_owned(), metric)) {
             Some(values) => values.iter().cloned().collect(),
             None => Err("no round was played to its end".into()),
         }
     }
 
-    fn differences(&self, arm: &str, baseline: &str, metric: Metric) -> Result<Differences, String> {
+    /// What the rounds say of `arm` against `baseline`.
+    ///
+    /// # Errors
+    /// As of [`RoundValues::get`].
+    pub fn differences(&self, arm: &str, baseline: &str, metric: Metric) -> Result<Differences, String> {
         let (treated, base) = (self.get(arm, metric)?, self.get(baseline, metric)?);
         let positive = treated.iter().chain(&base).all(|value| *value > 0.0);
         let pairs = || treated.iter().zip(&base);

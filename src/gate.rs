@@ -102,10 +102,7 @@ pub struct UnknownArm {
 
 impl Gate {
     /// The arms it is about: the one it names, which must be among `known`, or all the `treatments`.
-    ///
-    /// # Errors
-    /// When it names another.
-    pub fn arms<'a>(&'a self, known: &[&str], treatments: &[&'a str]) -> Result<Vec<&'a str>, UnknownArm> {
+    fn arms<'a>(&'a self, known: &[&str], treatments: &[&'a str]) -> Result<Vec<&'a str>, UnknownArm> {
         match &self.arm {
             None => Ok(treatments.to_vec()),
             Some(arm) if known.contains(&arm.as_str()) => Ok(vec![arm]),
@@ -209,6 +206,33 @@ pub struct Judged {
     pub outcome: Outcome,
 }
 
+/// What these gates are about: each in the arm that it names, or in every treatment, with what `evidence` there is.
+///
+/// # Errors
+/// When a gate names an arm that is not among `known`.
+pub fn cases(
+    gates: &[Gate],
+    known: &[&str],
+    treatments: &[&str],
+    evidence: impl Fn(Metric, &str) -> Result<Evidence, String>,
+) -> Result<Vec<Case>, UnknownArm> {
+    let mut cases = Vec::new();
+    for gate in gates {
+        let arms = gate.arms(known, treatments)?;
+        if arms.is_empty() {
+            // A gate over nothing must not pass either.
+            let evidence = Err("there is no treatment, so name an arm".into());
+            cases.push(Case { gate: gate.clone(), arm: "every treatment".into(), evidence });
+        }
+        cases.extend(arms.into_iter().map(|arm| Case {
+            gate: gate.clone(),
+            arm: arm.into(),
+            evidence: evidence(gate.metric, arm),
+        }));
+    }
+    Ok(cases)
+}
+
 /// Judges all the gates of one comparison together.
 pub fn judge(cases: Vec<Case>) -> Vec<Judged> {
     // Each case with its worsening, and the p of that being within the limit.
@@ -284,7 +308,7 @@ impl Judged {
     /// What became of it, in a clause.
     pub fn in_words(&self) -> String {
         let Self { gate, arm, .. } = self;
-        let about = format!("{gate} in {arm}");
+        let about = if gate.arm.is_some() { gate.to_string() } else { format!("{gate} in {arm}") };
         let bound = |bound: fn(&Interval) -> f64| {
             self.change.as_ref().map_or_else(String::new, |change| format!("{:+.1} %", bound(change) * 100.0))
         };

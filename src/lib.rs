@@ -31,6 +31,7 @@
 //! | [`meter`] | CPU by thread role, allocations, memory |
 //! | [`record`], [`result`] | what is stored |
 //! | [`stats`], [`analysis`] | what it says; pure |
+//! | [`compare`], [`gate`] | what two stored results say of each other, and how much worse the second may be; pure |
 //! | [`report`], [`progress`] | how people see it |
 //!
 //! Generator, service and sink do not know each other, and the meter knows none of them. Whatever comes after the records works from a file and
@@ -46,6 +47,7 @@ pub mod capacity;
 pub mod certificates;
 pub mod cli;
 pub mod commands;
+pub mod compare;
 #[cfg(test)]
 mod fixture;
 pub mod gate;

@@ -57,15 +57,20 @@ fn what_is_no_gate_is_refused_with_what_would_be_right() {
 #[test]
 fn a_gate_is_about_its_arm_or_about_every_treatment_and_a_missing_arm_is_refused() {
     let (known, treatments) = (["none", "metrics", "full"], ["metrics", "full"]);
-    let arms = |text: &str| {
-        let gate = gate(text);
-        let arms = gate.arms(&known, &treatments).map(|arms| arms.join(","));
-        arms.map_err(|e| e.to_string())
+    let about = |text: &str, treatments: &[&str]| {
+        let cases = cases(&[gate(text)], &known, treatments, |_, _| Ok(Evidence::Rounds(vec![0.0; 8])));
+        cases.map(|cases| cases.into_iter().map(|case| case.arm).collect::<Vec<_>>()).map_err(|e| e.to_string())
     };
-    assert_eq!(arms("cpu_us_per_request=5%"), Ok("metrics,full".into()));
-    assert_eq!(arms("cpu_us_per_request:none=5%"), Ok("none".into()));
-    let unknown = arms("cpu_us_per_request:ful=5%").unwrap_err();
+    assert_eq!(about("cpu_us_per_request=5%", &treatments), Ok(vec!["metrics".into(), "full".into()]));
+    assert_eq!(about("cpu_us_per_request:none=5%", &treatments), Ok(vec!["none".into()]));
+    let unknown = about("cpu_us_per_request:ful=5%", &treatments).unwrap_err();
     assert!(unknown.contains("no arm `ful`; there are none, metrics, full"), "{unknown}");
+}
+
+#[test]
+fn a_gate_over_no_arm_at_all_does_not_pass() {
+    let over_nothing = cases(&[gate("cpu_us_per_request=5%")], &["none"], &[], |_, _| unreachable!()).unwrap();
+    assert!(matches!(conclude(&judge(over_nothing)), Conclusion::Absent(_)));
 }
 
 #[test]

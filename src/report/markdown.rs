@@ -52,7 +52,7 @@ pub fn markdown(view: &View) -> String {
 }
 
 /// The lines of a table.
-fn grid(grid: &Grid) -> Vec<String> {
+pub(super) fn grid(grid: &Grid) -> Vec<String> {
     let mut lines = vec![
         format!("| {} |", grid.columns.join(" | ")),
         format!("| --- |{}", " ---: |".repeat(grid.columns.len() - 1)),

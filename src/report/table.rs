@@ -61,7 +61,7 @@ pub fn table(view: &View, colour: bool) -> String {
 }
 
 /// The lines of a table: a head, a rule, and the rows, of which `bold` makes those that a reader looks for stand out.
-fn grid(grid: &Grid, bold: impl Fn(&str) -> String) -> Vec<String> {
+pub(super) fn grid(grid: &Grid, bold: impl Fn(&str) -> String) -> Vec<String> {
     let width = |lines: &[String]| lines.iter().map(|line| measure_text_width(line)).max().unwrap_or(0);
     let mut lines = laid_out(grid, 2);
     if width(&lines) > WIDTH {
@@ -110,7 +110,7 @@ fn laid_out(grid: &Grid, blanks: u16) -> Vec<String> {
 }
 
 /// Breaks a text into lines of at most [`WIDTH`] columns; all but the first begin with `indent`.
-fn wrapped(text: &str, indent: &str) -> Vec<String> {
+pub(super) fn wrapped(text: &str, indent: &str) -> Vec<String> {
     let options = textwrap::Options::new(WIDTH - 2).subsequent_indent(indent);
     textwrap::wrap(text, options).into_iter().map(std::borrow::Cow::into_owned).collect()
 }
