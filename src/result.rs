@@ -1,5 +1,7 @@
 //! The result document: what was recorded, and what it says.
 
+mod verify;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -88,6 +90,12 @@ pub enum ResultError {
         /// What is wrong with it.
         reason: String,
     },
+    /// It is some other JSON.
+    #[error("{path} is not a result of otelbench: it has no key `schema`")]
+    NoSchema {
+        /// The file.
+        path: PathBuf,
+    },
     /// Its schema is another.
     #[error("{path} has the schema `{schema}`; this program reads `{SCHEMA}`")]
     Foreign {
@@ -95,6 +103,16 @@ pub enum ResultError {
         path: PathBuf,
         /// Its schema.
         schema: String,
+    },
+    /// It was changed after it was written.
+    #[error(
+        "{path} contradicts itself, so it was changed after it was written, or is of a version that computed otherwise: {reason}"
+    )]
+    Contradiction {
+        /// The file.
+        path: PathBuf,
+        /// What contradicts what.
+        reason: String,
     },
     /// It is a records file, and broken.
     #[error(transparent)]
@@ -168,10 +186,13 @@ impl Document {
     /// Reads a result document, or the records file of a run that was cut short, and analyses it anew.
     ///
     /// # Errors
-    /// When the file cannot be read, is no result, or has another major version.
+    /// When the file cannot be read, is no result, has another major version, or contradicts itself.
     pub fn read(path: &Path) -> Result<Self, ResultError> {
+        let contradiction = |reason| ResultError::Contradiction { path: path.into(), reason };
         if path.extension().is_some_and(|extension| extension == "jsonl") {
-            return Ok(Self::of(Records::read(path)?));
+            let records = Records::read(path)?;
+            verify::records(&records).map_err(contradiction)?;
+            return Ok(Self::of(records));
         }
         let malformed = |reason: String| ResultError::Malformed { path: path.into(), reason };
         let bytes = fs::read(path).map_err(|source| ResultError::Io { path: path.into(), source })?;
@@ -179,12 +200,15 @@ impl Document {
         match value.get("schema").and_then(serde_json::Value::as_str) {
             Some(SCHEMA) => {}
             Some(schema) => return Err(ResultError::Foreign { path: path.into(), schema: schema.into() }),
-            None => return Err(malformed("it has no key `schema`".into())),
+            None => return Err(ResultError::NoSchema { path: path.into() }),
         }
-        let mut stored: Self = serde_json::from_value(value).map_err(|e| malformed(e.to_string()))?;
+        let mut stored = Self::deserialize(&value).map_err(|e| malformed(e.to_string()))?;
         // A self-test goes on when these records are whole, and rests on more than them.
         let (selftest, partial) = (stored.selftest.take(), stored.partial);
-        let read = Self::of(stored.into_records());
+        let records = stored.into_records();
+        verify::records(&records).map_err(contradiction)?;
+        let read = Self::of(records);
+        verify::summary(&value, &read).map_err(contradiction)?;
         Ok(Self { partial: read.partial || (selftest.is_some() && partial), selftest, ..read })
     }
 
@@ -295,6 +319,65 @@ mod tests {
         // Of any other result its records say so.
         let other = Document { partial: true, ..document() };
         assert_eq!(stored(&other.to_json(), "r.json").unwrap(), document());
+    }
+
+    #[test]
+    fn every_stored_result_in_the_repository_agrees_with_itself() {
+        let mut seen = 0;
+        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("results")).unwrap() {
+            let path = entry.unwrap().path();
+            let is_result = |text: &str| {
+                let value = serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
+                value.get("schema").is_some_and(|schema| schema == SCHEMA)
+            };
+            if fs::read_to_string(&path).is_ok_and(|text| is_result(&text)) {
+                Document::read(&path).unwrap();
+                seen += 1;
+            }
+        }
+        assert!(seen >= 10, "{seen} found");
+    }
+
+    #[test]
+    fn a_result_that_was_changed_by_hand_is_refused_with_what_contradicts_what() {
+        use serde_json::{Value, json};
+        type Change = fn(&mut Value);
+        let changes: [(Change, &str); 11] = [
+            (
+                |v| v["deltas"][9]["relative"]["estimate"] = json!(0.001),
+                "deltas[9].relative.estimate is 0.001, and its records give",
+            ),
+            (|v| v["deltas"][0]["resolved"] = json!(true), "deltas[0].resolved is true"),
+            (|v| drop(v["deltas"].as_array_mut().unwrap().pop()), "deltas is ["),
+            (|v| v["arms"][2]["cpu_us_per_request"]["total"] = json!(20.0), "arms[2].cpu_us_per_request.total is 20.0"),
+            (|v| v["validity"]["verdict"] = json!("invalid"), "validity.verdict is \"invalid\""),
+            (|v| v["records"][0]["load"]["completed"] = json!(999), "1000 requests were scheduled"),
+            (
+                |v| {
+                    v["records"][0]["load"]["completed"] = json!(999);
+                    v["records"][0]["load"]["unsent"] = json!(1);
+                },
+                "999 requests were completed, and the histogram holds 1000",
+            ),
+            (|v| v["records"][0]["cpu_us"]["request"] = json!(1.0), "the roles of its threads"),
+            (|v| v["records"][0]["arm"] = json!("tuned"), "a record of arm tuned in round 0, which is not in its plan"),
+            (|v| v["records"][0]["round"] = json!(7), "in round 7, which is not in its plan"),
+            (|v| v["records"].as_array_mut().unwrap().swap(0, 1), "the slices of round 0 are not those of its plan"),
+        ];
+        for (change, says) in changes {
+            let mut value = serde_json::to_value(document()).unwrap();
+            change(&mut value);
+            let error = stored(&value.to_string(), "r.json").unwrap_err().to_string();
+            assert!(error.contains("contradicts itself") && error.contains(says), "{says}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_another_processor_rounds_otherwise_is_no_contradiction() {
+        let mut value = serde_json::to_value(document()).unwrap();
+        let estimate = value["deltas"][9]["relative"]["estimate"].as_f64().unwrap();
+        value["deltas"][9]["relative"]["estimate"] = (estimate * (1.0 + 1e-12)).into();
+        assert_eq!(stored(&value.to_string(), "r.json").unwrap(), document());
     }
 
     #[test]
