@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 pub mod capacity;
+pub mod compare;
 pub mod emit;
 pub mod isolated;
 pub mod lane;
@@ -16,6 +17,7 @@ pub mod sink;
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
@@ -25,7 +27,7 @@ use tokio::sync::watch;
 
 use crate::gate::{self, Conclusion, Judged};
 use crate::report::{View, markdown, table};
-use crate::result::Document;
+use crate::result::{Document, ResultError};
 use crate::scenario::Format;
 
 /// Descriptors that a process needs beside its connections: pipes, timers, runtimes, exporters.
@@ -156,6 +158,26 @@ fn ports_within(range: &str, connections: usize) -> Result<(), Failure> {
     Err(Failure::Usage(format!(
         "--connections {connections}: this machine has {ports} local ports for one address ({first} to {last}); {advice}"
     )))
+}
+
+/// Reads a stored result.
+fn read(path: &Path) -> Result<Document, Failure> {
+    Document::read(path).map_err(|error| Failure::Usage(error.to_string()))
+}
+
+/// Reads those of the files that are results, each with its path; a folder of results may hold other documents too.
+fn stored(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Document)>, Failure> {
+    let mut documents = Vec::new();
+    for path in paths {
+        match Document::read(path) {
+            Ok(document) => documents.push((path.clone(), document)),
+            Err(error @ (ResultError::Foreign { .. } | ResultError::NoSchema { .. })) => {
+                eprintln!("warning: left out: {error}");
+            }
+            Err(error) => return Err(Failure::Usage(error.to_string())),
+        }
+    }
+    Ok(documents)
 }
 
 /// What the judgement of gates comes to.

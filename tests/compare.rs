@@ -1,0 +1,213 @@
+//! Two stored results against each other: exit codes and messages, of results that are right and of those that are not.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use common::{otelbench, stderr, stdout};
+use otelbench::record::Records;
+use otelbench::result::Document;
+use serde_json::{Value, json};
+
+/// A stored run of `full` against `none`: eight rounds of two slices.
+fn stored() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("results/full.json")
+}
+
+/// The stored run with what `change` makes of its records.
+fn made(folder: &tempfile::TempDir, name: &str, change: impl FnOnce(&mut Records)) -> PathBuf {
+    let mut records = Document::read(&stored()).unwrap().into_records();
+    records.header.started_at = "2027-01-01T00:00:00Z".into();
+    change(&mut records);
+    let path = folder.path().join(name);
+    Document::of(records).write(&path).unwrap();
+    path
+}
+
+/// The stored run with what `change` makes of its text.
+fn doctored(folder: &tempfile::TempDir, name: &str, change: impl FnOnce(&mut Value)) -> PathBuf {
+    let mut value: Value = serde_json::from_slice(&fs::read(stored()).unwrap()).unwrap();
+    change(&mut value);
+    let path = folder.path().join(name);
+    fs::write(&path, value.to_string()).unwrap();
+    path
+}
+
+/// Makes `full` so many times as dear.
+fn dearer(factor: f64) -> impl FnOnce(&mut Records) {
+    move |records| {
+        for slice in records.slices.iter_mut().filter(|slice| slice.arm == "full") {
+            let cpu = &mut slice.spent.cpu_us;
+            let more = (cpu.request + cpu.exporter) * (factor - 1.0);
+            cpu.request += more;
+            cpu.process += more;
+        }
+    }
+}
+
+fn compared(base: &Path, candidate: &Path, options: &str) -> Output {
+    otelbench("compare").arg(base).arg(candidate).args(options.split_whitespace()).output().unwrap()
+}
+
+fn ends(output: &Output, code: i32, says: &[&str]) {
+    let message = stderr(output);
+    assert_eq!(output.status.code(), Some(code), "{message}{}", stdout(output));
+    for words in says {
+        assert!(message.contains(words), "`{words}` is not in: {message}");
+    }
+}
+
+#[test]
+fn gates_decide_the_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let same = made(&folder, "same.json", |_| ());
+    let dear = made(&folder, "dear.json", dearer(1.2));
+    let gate = "--max-regression cpu_us_per_request:full=10%";
+    ends(&compared(&stored(), &same, gate), 0, &[]);
+    ends(&compared(&stored(), &dear, ""), 0, &[]);
+    ends(&compared(&stored(), &dear, gate), 1, &["cpu_us_per_request:full=10% fails: +2", "at best"]);
+    ends(&compared(&dear, &stored(), gate), 0, &[]);
+    let slightly = made(&folder, "slightly.json", dearer(1.06));
+    let narrow = "--max-regression cpu_us_per_request:full=5%";
+    ends(&compared(&stored(), &slightly, narrow), 3, &["is undecided", "no number of rounds"]);
+    // Its p99.9 is noise above all.
+    let tail = "--same-machine --max-regression response_us_p999:full=50%";
+    ends(&compared(&stored(), &same, tail), 3, &["is undecided", "rounds would decide it"]);
+}
+
+#[test]
+fn the_gates_of_the_candidates_scenario_are_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let gated = made(&folder, "gated.json", |records| {
+        records.header.scenario.gates = vec!["cpu_us_per_request=10%".parse().unwrap()];
+        dearer(1.3)(records);
+    });
+    ends(&compared(&stored(), &gated, ""), 1, &["cpu_us_per_request=10% in full fails"]);
+    ends(&compared(&gated, &stored(), ""), 0, &[]);
+}
+
+#[test]
+fn a_gate_with_nothing_to_judge_never_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let same = made(&folder, "same.json", |_| ());
+    let gate = |text: &str| compared(&stored(), &same, &format!("--max-regression {text}"));
+    ends(&gate("response_us_p99:full=50%"), 4, &["cannot be judged", "--same-machine"]);
+    ends(&gate("capacity_rps=5%"), 4, &["cannot be judged", "otelbench capacity"]);
+    ends(&gate("cpu_us_per_request:tuned=5%"), 2, &["no arm `tuned`; there are none, placebo, full"]);
+    ends(&gate("cpu=5%"), 2, &["--max-regression", "did you mean `cpu_us_per_request`?"]);
+    ends(&gate("cpu_us_per_request=5"), 2, &["--max-regression", "such as 5%"]);
+    let uncounted = made(&folder, "uncounted.json", |records| {
+        for slice in &mut records.slices {
+            slice.spent.allocations = None;
+            slice.spent.allocations_reason = Some("another allocator is installed".into());
+        }
+    });
+    let allocations = compared(&stored(), &uncounted, "--max-regression allocations_per_request=50%");
+    ends(&allocations, 4, &["in the candidate: another allocator is installed"]);
+    ends(&compared(&stored(), &same, "--same-machine --max-regression response_us_p50=50%"), 0, &[]);
+}
+
+#[test]
+fn many_gates_are_warned_of() {
+    let gates = "--max-regression cpu_us_per_request=50% ".repeat(5);
+    ends(&compared(&stored(), &stored(), &gates), 0, &["5 gates"]);
+}
+
+#[test]
+fn results_that_differ_in_more_than_the_code_are_not_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = made(&folder, "elsewhere.json", |records| {
+        records.header.machine.cpu_model = Some("Abacus 9000".into());
+        records.header.scenario.connections = 99;
+    });
+    let refused = compared(&stored(), &elsewhere, "");
+    ends(
+        &refused,
+        4,
+        &["elsewhere.json (the candidate)", "machine.cpu_model", "Abacus 9000", "scenario.connections: 16"],
+    );
+    assert_eq!(stdout(&refused), "");
+    let partial = made(&folder, "partial.json", |records| drop(records.slices.pop()));
+    ends(&compared(&stored(), &partial, ""), 4, &["the candidate is partial: 7 of 8 rounds"]);
+    let invalid = made(&folder, "invalid.json", |records| {
+        for slice in &mut records.slices {
+            slice.played.validity.verdict = otelbench::generator::Verdict::Invalid;
+            slice.played.validity.causes = vec!["generator starved of CPU".into()];
+        }
+    });
+    ends(&compared(&invalid, &stored(), ""), 4, &["the base is invalid: ", "generator starved of CPU"]);
+}
+
+#[test]
+fn each_kind_of_wrong_file_has_its_own_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(stored()).unwrap();
+    let written = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let summary = |v: &mut Value| v["deltas"][0]["baseline"] = json!(1.0);
+    let cheaper = |v: &mut Value| v["records"][1]["cpu_us"]["request"] = json!(1.0);
+    let fewer = |v: &mut Value| v["records"][0]["load"]["completed"] = json!(9_000);
+    let mixed = |v: &mut Value| {
+        let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/modes.json");
+        let other: Value = serde_json::from_slice(&fs::read(other).unwrap()).unwrap();
+        v["records"].as_array_mut().unwrap().extend(other["records"].as_array().unwrap().iter().cloned());
+    };
+    for (path, says) in [
+        (
+            doctored(&folder, "summary.json", summary),
+            &["contradicts itself", "deltas[0].baseline is 1.0, and its records give"][..],
+        ),
+        (doctored(&folder, "cheaper.json", cheaper), &["contradicts itself", "round 0, slice", "µs of CPU"]),
+        (doctored(&folder, "fewer.json", fewer), &["contradicts itself", "10000 requests were scheduled"]),
+        (doctored(&folder, "mixed.json", mixed), &["contradicts itself", "not in its plan"]),
+        (written("cut.json", &text[..text.len() / 2]), &["is not a result", "EOF"]),
+        (written("empty.json", ""), &["is not a result", "EOF"]),
+        (written("other.json", "{\"schema\": \"otelbench.result/2\"}"), &["`otelbench.result/2`; this program reads"]),
+        (written("list.json", "[1]"), &["no key `schema`"]),
+        (folder.path().join("missing.json"), &["No such file"]),
+    ] {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        for output in [
+            compared(&stored(), &path, ""),
+            compared(&path, &stored(), ""),
+            otelbench("report").arg(&path).output().unwrap(),
+        ] {
+            ends(&output, 2, &[says, &[name.as_str()]].concat());
+            assert_eq!(stdout(&output), "");
+        }
+    }
+}
+
+#[test]
+fn a_folder_of_results_is_a_history_whatever_else_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let candidate = made(&folder, "candidate.json", dearer(1.03));
+    for (day, factor) in [1.0, 1.002, 0.998, 1.001].into_iter().enumerate() {
+        made(&folder, &format!("{day}.json"), |records| {
+            records.header.started_at = format!("2026-12-0{}T00:00:00Z", day + 1);
+            dearer(factor)(records);
+        });
+    }
+    fs::write(folder.path().join("notes.json"), "{\"schema\": \"otelbench.pipeline/1\"}").unwrap();
+    let mut files: Vec<String> =
+        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path().display().to_string()).collect();
+    files.sort();
+    let output = compared(&stored(), &candidate, &format!("--format json --history {}", files.join(" ")));
+    ends(&output, 0, &["left out", "notes.json has the schema `otelbench.pipeline/1`"]);
+    let comparison: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    // The candidate is among the files, and does not count.
+    assert_eq!(comparison["history"], 4, "{comparison}");
+    let full = comparison["lines"].as_array().unwrap().iter().find(|line| line["arm"] == "full").unwrap();
+    assert!(full["between_runs"].as_f64().unwrap() < 0.01, "{full}");
+    // One that was changed by hand is no history.
+    let edited = doctored(&folder, "edited.json", |v| v["arms"][0]["rss_bytes"] = json!(1.0));
+    let history = format!("--history {}", edited.display());
+    ends(&compared(&stored(), &candidate, &history), 2, &["edited.json", "arms[0].rss_bytes is 1.0"]);
+}
