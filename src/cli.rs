@@ -21,6 +21,7 @@ use crate::compare::Options;
 use crate::gate::Gate;
 use crate::generator::Pacing;
 use crate::isolated::{self, Estimator};
+use crate::metric::Metric;
 use crate::mode::{self, Mode};
 use crate::placement::{IdleCores, Pinning};
 use crate::probe::{self, Probe};
@@ -50,6 +51,7 @@ Examples:
   otelbench capacity --slo p99=10ms --mode full  the highest rate with the full stack, and without
   otelbench pipeline --spans-per-second 20000    batch settings that lose nothing at 20 000 spans/s
   otelbench compare main.json branch.json --max-regression cpu_us_per_request:full=5%
+  otelbench trend nightly/*.json                 where did a cost change?
   otelbench report results/run.json --format markdown
   otelbench serve --mode full --endpoint http://localhost:4317
   otelbench selftest                             proof that this machine's numbers can be trusted
@@ -69,6 +71,8 @@ pub enum Command {
     Pipeline(Box<PipelineArgs>),
     /// Compare two stored results, and fail where the second is worse than a gate allows
     Compare(CompareArgs),
+    /// Follow a metric through a series of stored results, and show where it changed
+    Trend(TrendArgs),
     /// Render a stored result again
     Report(ReportArgs),
     /// Put load on any HTTP target with the generator alone
@@ -430,6 +434,33 @@ impl CompareArgs {
         }
     }
 }
+
+/// `otelbench trend`.
+#[derive(Debug, Args)]
+#[command(after_help = TREND_HELP)]
+pub struct TrendArgs {
+    /// Stored results, in any order; what else is among them is left out
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// What to follow
+    #[arg(long, value_name = "METRIC", default_value = "cpu_us_per_request")]
+    pub metric: Metric,
+    /// Follow microseconds, response times, rates and memory too: all ran on one machine in one state
+    #[arg(long)]
+    pub same_machine: bool,
+    /// What to print
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = formats())]
+    pub format: Format,
+}
+
+const TREND_HELP: &str = "\
+Results are put in order of time; those of another machine, scenario or method make a series of their own. What is
+followed is the ratio of each arm to the baseline of its own run, and allocations as they are. A change is shown where the
+order of the results is less likely than 5 % if nothing changed; that can be told from 10 results on.
+
+Examples:
+  otelbench trend results/*.json
+  otelbench trend nightly/*.json --metric allocations_per_request --format markdown";
 
 /// `otelbench report`.
 #[derive(Debug, Args)]

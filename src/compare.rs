@@ -32,7 +32,7 @@ const ASSUMED_LEVEL: f64 = 0.04;
 const STEADY: f64 = 0.002;
 /// Change up to which two such numbers are the same: twice the largest difference between stored runs of the same mode,
 /// 0.055 %; one allocation more or less in every request is 0.5 % and more.
-const SAME: f64 = 0.001;
+pub(crate) const SAME: f64 = 0.001;
 /// Power at which the detectable change is stated.
 const POWER: f64 = 0.8;
 
@@ -81,7 +81,7 @@ pub enum Basis {
 
 impl Basis {
     /// What carries over between stored runs of a metric, if anything does.
-    fn portable(metric: Metric) -> Option<Self> {
+    pub(crate) fn portable(metric: Metric) -> Option<Self> {
         match metric {
             Metric::Capacity | Metric::Cpu | Metric::CpuRequest | Metric::AllocatedBytes => Some(Self::Ratio),
             Metric::Allocations => Some(Self::Exact),
@@ -157,8 +157,7 @@ pub fn compare(
     history: &[Document],
     options: &Options,
 ) -> Result<Comparison, Refusal> {
-    let mut reasons: Vec<String> =
-        [("the base", base), ("the candidate", candidate)].into_iter().flat_map(unreliable).collect();
+    let mut reasons: Vec<String> = [unreliable("the base", base), unreliable("the candidate", candidate)].concat();
     reasons.extend(obstacles(&base.header, &candidate.header));
     if !reasons.is_empty() {
         return Err(Refusal::Incomparable(reasons));
@@ -168,7 +167,7 @@ pub fn compare(
         let header = &document.header;
         // A regression must not excuse itself, nor a run count twice.
         let other = header.started_at != candidate.header.started_at || header.plan != candidate.header.plan;
-        other && unreliable(("", document)).is_empty() && obstacles(&base.header, header).is_empty()
+        other && unreliable("", document).is_empty() && obstacles(&base.header, header).is_empty()
     };
     let mut stored: Vec<&Document> = history.iter().filter(usable).collect();
     stored.sort_by(|a, b| a.header.started_at.cmp(&b.header.started_at));
@@ -188,7 +187,7 @@ pub fn compare(
 }
 
 /// What keeps a document from being relied on.
-fn unreliable((which, document): (&str, &Document)) -> Vec<String> {
+pub(crate) fn unreliable(which: &str, document: &Document) -> Vec<String> {
     let mut reasons = Vec::new();
     if document.partial {
         let rounds = &document.rounds;
@@ -314,15 +313,16 @@ fn notes(base: &Run, candidate: &Run, given: usize, usable: usize) -> Vec<String
 }
 
 /// A document with the values of its rounds.
-struct Run<'a> {
-    header: &'a Header,
-    baseline: String,
+pub(crate) struct Run<'a> {
+    pub(crate) header: &'a Header,
+    /// The arm that ratios are to.
+    pub(crate) baseline: String,
     rounds: u32,
     values: RoundValues,
 }
 
 impl<'a> Run<'a> {
-    fn of(document: &'a Document) -> Self {
+    pub(crate) fn of(document: &'a Document) -> Self {
         let header = &document.header;
         let baseline = header.scenario.arms.iter().find(|arm| arm.role == Role::Baseline);
         Self {
@@ -338,7 +338,7 @@ impl<'a> Run<'a> {
     }
 
     /// The mean of what the rounds say of an arm, on the scale on which it is compared: the logarithm.
-    fn estimate(&self, basis: Basis, arm: &str, metric: Metric) -> Result<Estimate, String> {
+    pub(crate) fn estimate(&self, basis: Basis, arm: &str, metric: Metric) -> Result<Estimate, String> {
         let logs = match basis {
             Basis::Ratio => self.values.differences(arm, &self.baseline, metric)?.log_ratios,
             Basis::Exact | Basis::Level => {

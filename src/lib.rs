@@ -32,6 +32,7 @@
 //! | [`record`], [`result`] | what is stored |
 //! | [`stats`], [`analysis`] | what it says; pure |
 //! | [`compare`], [`gate`] | what two stored results say of each other, and how much worse the second may be; pure |
+//! | [`trend`] | where the cost changed in a series of stored results; pure |
 //! | [`report`], [`progress`] | how people see it |
 //!
 //! Generator, service and sink do not know each other, and the meter knows none of them. Whatever comes after the records works from a file and
@@ -74,6 +75,7 @@ pub mod slim;
 pub mod slo;
 pub mod stats;
 pub mod telemetry;
+pub mod trend;
 pub mod trial;
 pub mod units;
 pub mod workload;

@@ -38,6 +38,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Load(args) => commands::load::run(&args.into_assignment()?),
         Command::Pipeline(args) => commands::pipeline::run(args.into_question()),
         Command::Compare(args) => commands::compare::run(&args.into_question()),
+        Command::Trend(args) => commands::trend::run(&args.files, args.metric, args.same_machine, args.format),
         Command::Report(args) => commands::report::run(&args.result, args.format),
         Command::Serve(args) => {
             let endpoint = args.endpoint.as_ref().map(Endpoint::as_str);

@@ -211,3 +211,34 @@ fn a_folder_of_results_is_a_history_whatever_else_it_holds() {
     let history = format!("--history {}", edited.display());
     ends(&compared(&stored(), &candidate, &history), 2, &["edited.json", "arms[0].rss_bytes is 1.0"]);
 }
+
+#[test]
+fn a_trend_shows_the_commit_that_changed_a_cost_and_leaves_out_what_is_no_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    for day in 1..=10 {
+        let factor = 1.0 + 0.002 * f64::from(day % 3) + if day < 6 { 0.0 } else { 0.1 };
+        files.push(made(&folder, &format!("{day}.json"), |records| {
+            records.header.started_at = format!("2026-12-{day:02}T00:00:00Z");
+            records.header.tool.git = Some(format!("commit-{day}"));
+            dearer(factor)(records);
+        }));
+    }
+    let notes = folder.path().join("notes.json");
+    fs::write(&notes, "[]").unwrap();
+    let of = |files: &[PathBuf]| otelbench("trend").args(files).args(["--format", "json"]).output().unwrap();
+    files.push(notes.clone());
+    let output = of(&files);
+    ends(&output, 0, &["left out", "notes.json is not a result"]);
+    let trend: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let series = trend["groups"][0]["series"].as_array().unwrap();
+    let full = series.iter().find(|series| series["arm"] == "full").unwrap();
+    assert_eq!(full["changes"].as_array().map(Vec::len), Some(1), "{full}");
+    assert_eq!(full["changes"][0]["git"], "commit-6");
+    let few = of(&files[..3]);
+    ends(&few, 0, &[]);
+    assert!(stdout(&few).contains("from 10 results on, and there are 3"), "{}", stdout(&few));
+    ends(&of(&[notes]), 2, &["none of the files is a result"]);
+    let edited = doctored(&folder, "edited.json", |v| v["arms"][0]["rss_bytes"] = json!(1.0));
+    ends(&of(&[edited]), 2, &["edited.json", "contradicts itself"]);
+}

@@ -14,6 +14,7 @@ pub mod run;
 pub mod selftest;
 pub mod serve;
 pub mod sink;
+pub mod trend;
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};

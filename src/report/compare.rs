@@ -8,6 +8,7 @@ use super::view::{Grid, Row, duration, microseconds, missing, three_digits};
 use crate::compare::{Basis, Comparison, Line, Side};
 use crate::gate::Judged;
 use crate::metric::Metric;
+use crate::stats::Interval;
 use crate::units::grouped;
 
 /// For a terminal of 100 columns; `colour` adds weight, and no meaning.
@@ -57,17 +58,9 @@ fn grid(comparison: &Comparison) -> Grid {
         cells: vec![
             line.arm.clone(),
             name(line.metric).into(),
-            line.base.map_or_else(missing, |value| cell(line, value)),
-            line.candidate.map_or_else(missing, |value| cell(line, value)),
-            line.change.map_or_else(missing, |change| {
-                let percent = |share: f64| share * 100.0;
-                let (low, high) = (percent(change.low), percent(change.high));
-                if change.low < change.high {
-                    format!("{:+.1} % ({low:+.1} … {high:+.1})", percent(change.estimate))
-                } else {
-                    format!("{:+.1} %", percent(change.estimate))
-                }
-            }),
+            line.base.map_or_else(missing, |value| cell(line.basis, line.metric, value)),
+            line.candidate.map_or_else(missing, |value| cell(line.basis, line.metric, value)),
+            line.change.map_or_else(missing, in_percent),
             line.mde_relative.map_or_else(missing, |share| format!("{:.1} %", share * 100.0)),
             verdict(line).into(),
         ],
@@ -79,7 +72,7 @@ fn grid(comparison: &Comparison) -> Grid {
 }
 
 /// The metric, short enough for a column; its unit is that of the cells.
-fn name(metric: Metric) -> &'static str {
+pub(super) fn name(metric: Metric) -> &'static str {
     match metric {
         Metric::Capacity => "capacity",
         Metric::Cpu => "CPU",
@@ -95,11 +88,18 @@ fn name(metric: Metric) -> &'static str {
     }
 }
 
-fn cell(line: &Line, value: f64) -> String {
-    if line.basis == Basis::Ratio {
+/// A relative change with its interval, where it has one.
+pub(super) fn in_percent(change: Interval) -> String {
+    let Interval { estimate, low, high } = change.map(|share| share * 100.0);
+    if low < high { format!("{estimate:+.1} % ({low:+.1} … {high:+.1})") } else { format!("{estimate:+.1} %") }
+}
+
+/// A value in its unit, or as a ratio.
+pub(super) fn cell(basis: Basis, metric: Metric, value: f64) -> String {
+    if basis == Basis::Ratio {
         return format!("×{value:.3}");
     }
-    match line.metric {
+    match metric {
         Metric::Capacity => format!("{} RPS", three_digits(value)),
         Metric::Cpu | Metric::CpuRequest | Metric::CpuExporter => microseconds(value),
         Metric::ResponseP50 | Metric::ResponseP90 | Metric::ResponseP99 | Metric::ResponseP999 => duration(value),

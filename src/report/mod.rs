@@ -10,6 +10,7 @@ pub mod pipeline;
 mod probes;
 mod selftest;
 mod table;
+pub mod trend;
 mod view;
 
 pub use self::markdown::markdown;

@@ -11,6 +11,7 @@ mod permutation;
 mod rank;
 mod ruling;
 mod spending;
+mod steps;
 mod student;
 mod unpaired;
 
@@ -25,3 +26,5 @@ pub use self::unpaired::Estimate;
 
 #[cfg(test)]
 mod tests;
+pub use self::steps::{FEWEST, steps};
+pub use self::unpaired::{BetweenRuns, Estimate};
