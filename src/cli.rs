@@ -216,7 +216,7 @@ struct ExperimentArgs {
     /// Compare each mode with itself in another build of this program, launched from PATH
     #[arg(long, value_name = "PATH")]
     against: Option<PathBuf>,
-    /// How much worse than its reference this may be, such as cpu_us_per_request:full=5%; stored with the result, for
+    /// How much worse than its reference this may be, such as `cpu_us_per_request:full=5%`; stored with the result, for
     /// `otelbench compare`; can be repeated
     #[arg(long, value_name = "METRIC[:ARM]=PCT%")]
     max_regression: Vec<Gate>,
@@ -392,7 +392,7 @@ pub struct CompareArgs {
     /// The result in question
     #[arg(value_name = "CAND")]
     candidate: PathBuf,
-    /// How much worse the candidate may be, such as cpu_us_per_request:full=5%, or without an arm for every treatment; can
+    /// How much worse the candidate may be, such as `cpu_us_per_request:full=5%`, or without an arm for every treatment; can
     /// be repeated [default: those of CAND's scenario]
     #[arg(long, value_name = "METRIC[:ARM]=PCT%")]
     max_regression: Vec<Gate>,

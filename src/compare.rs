@@ -167,7 +167,7 @@ pub fn compare(
         let header = &document.header;
         // A regression must not excuse itself, nor a run count twice.
         let other = header.started_at != candidate.header.started_at || header.plan != candidate.header.plan;
-        other && unreliable("", document).is_empty() && obstacles(&base.header, header).is_empty()
+        other && unreliable("", document).is_empty() && obstacles(base.header, header).is_empty()
     };
     let mut stored: Vec<&Document> = history.iter().filter(usable).collect();
     stored.sort_by(|a, b| a.header.started_at.cmp(&b.header.started_at));

@@ -125,18 +125,18 @@ fn verdict(line: &Line) -> &'static str {
 }
 
 fn legend(comparison: &Comparison) -> String {
-    let mut legend = format!(
-        "×: ratio to {} of the same run, which is what carries over between runs; sees: the smallest change that two such runs \
-         show with 80 % power; of twenty lines without a change one is resolved by chance",
-        comparison.baseline
+    let mut legend = vec![
+        format!("×: ratio to {} of the same run, which is what carries over between runs", comparison.baseline),
+        "sees: the smallest change that two such runs show with 80 % power".into(),
+        "of twenty lines without a change one is resolved by chance".into(),
+    ];
+    legend.extend(
+        comparison.history.map(|runs| format!("what differs between runs is estimated from {runs} stored ones")),
     );
-    if let Some(runs) = comparison.history {
-        legend += &format!("; what differs between runs is estimated from {runs} stored ones");
-    }
     if comparison.lines.iter().any(|line| line.basis == Basis::Level) {
-        legend += "; advisory: a level, which differs from day to day by more than most changes";
+        legend.push("advisory: a level, which differs from day to day by more than most changes".into());
     }
-    legend
+    legend.join("; ")
 }
 
 fn gate(judged: &Judged) -> String {
