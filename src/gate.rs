@@ -102,7 +102,10 @@ pub struct UnknownArm {
 
 impl Gate {
     /// The arms it is about: the one it names, which must be among `known`, or all the `treatments`.
-    fn arms<'a>(&'a self, known: &[&str], treatments: &[&'a str]) -> Result<Vec<&'a str>, UnknownArm> {
+    ///
+    /// # Errors
+    /// When it names another.
+    pub fn arms<'a>(&'a self, known: &[&str], treatments: &[&'a str]) -> Result<Vec<&'a str>, UnknownArm> {
         match &self.arm {
             None => Ok(treatments.to_vec()),
             Some(arm) if known.contains(&arm.as_str()) => Ok(vec![arm]),

@@ -10,11 +10,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::analysis::{self, ArmSummary, Delta, Differences, Rounds};
-use crate::gate::{self, Case, Evidence, Gate, Judged};
+use crate::gate::{self, Evidence, Judged, UnknownArm};
 use crate::generator::{Validity, Verdict};
 use crate::metric::Metric;
 use crate::record::{Header, LaneRecord, Records, RecordsError, SCHEMA, SliceRecord};
-use crate::scenario::Arm;
 use crate::selftest::Selftest;
 
 /// A claim put to the test.
@@ -138,28 +137,24 @@ impl Document {
     }
 
     /// What became of the scenario's gates, where arms of two builds were measured together; of one build they are for a
-    /// comparison of stored results.
-    pub fn gates(&self) -> Vec<Judged> {
+    /// comparison of stored results, and nothing is said of them here.
+    ///
+    /// # Errors
+    /// When a gate is about no such arm.
+    pub fn gates(&self) -> Result<Vec<Judged>, UnknownArm> {
         let scenario = &self.header.scenario;
-        if self.validity.verdict == Verdict::Invalid {
-            return Vec::new();
+        let of_two_builds: Vec<(&str, &str)> =
+            scenario.arms.iter().filter_map(|arm| Some((arm.name.as_str(), arm.against.as_deref()?))).collect();
+        if of_two_builds.is_empty() || self.validity.verdict == Verdict::Invalid {
+            return Ok(Vec::new());
         }
-        let paired = |arm: &&Arm| arm.against.is_some();
-        let treatments: Vec<&str> = scenario.arms.iter().filter(paired).map(|arm| arm.name.as_str()).collect();
-        let case = |gate: &Gate, arm: &str| {
-            let arm = scenario.arms.iter().find(|other| other.name == arm && other.against.is_some())?;
-            let differences = self.differences(&arm.name, arm.against.as_deref()?, gate.metric);
-            let evidence = differences.and_then(|differences| {
-                differences.log_ratios.map(Evidence::Rounds).ok_or_else(|| "a round measured zero".into())
-            });
-            Some(Case { gate: gate.clone(), arm: arm.name.clone(), evidence })
+        let names: Vec<&str> = of_two_builds.iter().map(|(name, _)| *name).collect();
+        let evidence = |metric: Metric, arm: &str| {
+            let (_, base) = of_two_builds.iter().find(|(name, _)| *name == arm).ok_or("it was not measured")?;
+            let differences = self.differences(arm, base, metric)?;
+            differences.log_ratios.map(Evidence::Rounds).ok_or_else(|| "a round measured zero".into())
         };
-        let of = |gate: &Gate| -> Vec<Case> {
-            // That there are such arms was seen to when the scenario was resolved.
-            let arms = gate.arms(&treatments, &treatments).unwrap_or_default();
-            arms.into_iter().filter_map(|arm| case(gate, arm)).collect()
-        };
-        gate::judge(scenario.gates.iter().flat_map(of).collect())
+        Ok(gate::judge(gate::cases(&scenario.gates, &names, &names, evidence)?))
     }
 
     /// What its valid rounds say of `arm` against `baseline`, by one metric.
@@ -283,9 +278,9 @@ mod tests {
             let mut records = fixture::run(12, cost);
             records.header.scenario.gates = vec![format!("cpu_us_per_request={limit}").parse().unwrap()];
             let one_build = Document::of(records.clone());
-            assert_eq!(one_build.gates(), Vec::new());
+            assert_eq!(one_build.gates(), Ok(Vec::new()));
             records.header.scenario.arms[2].against = Some("none".into());
-            let judged = Document::of(records).gates();
+            let judged = Document::of(records).gates().unwrap();
             assert_eq!(judged.len(), 1);
             judged[0].outcome.clone()
         };
@@ -332,7 +327,8 @@ mod tests {
                 let value = serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
                 value.get("schema").is_some_and(|schema| schema == SCHEMA)
             };
-            if fs::read_to_string(&path).is_ok_and(|text| is_result(&text)) {
+            let is_document = path.extension().is_some_and(|extension| extension == "json");
+            if is_document && fs::read_to_string(&path).is_ok_and(|text| is_result(&text)) {
                 Document::read(&path).unwrap();
                 seen += 1;
             }

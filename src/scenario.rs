@@ -979,8 +979,13 @@ impl Scenario {
             return Err(ScenarioError::NothingToResolve);
         }
         for gate in settings.max_regression.iter().flat_map(|gates| &gates.0) {
-            let names: Vec<&str> = arms.iter().map(|arm| arm.name.as_str()).collect();
-            gate.arms(&names, &[])?;
+            // A baseline is what others are held against.
+            let candidates = arms.iter().filter(|arm| match settings.against {
+                Some(_) => arm.against.is_some(),
+                None => arm.role != Role::Baseline,
+            });
+            let names: Vec<&str> = candidates.map(|arm| arm.name.as_str()).collect();
+            gate.arms(&names, &names)?;
         }
         Ok(Self {
             name: settings.name.unwrap_or_else(|| "run".into()),

@@ -177,7 +177,7 @@ fn report((document, cut): Outcome, out: &Path, format: Format, quiet: bool) -> 
         eprintln!("result: {}", out.display());
     }
     judged(&document, cut, out)?;
-    let gates = document.gates();
+    let gates = document.gates().map_err(|unknown| Failure::Usage(unknown.to_string()))?;
     if let (false, Some(many)) = (quiet, gate::too_many(gates.len())) {
         eprintln!("warning: {many}");
     }

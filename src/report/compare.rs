@@ -66,7 +66,7 @@ fn grid(comparison: &Comparison) -> Grid {
         ],
     };
     Grid {
-        columns: vec!["arm", "metric", "base", "candidate", "change (95 %)", "sees", "verdict"],
+        columns: ["arm", "metric", "base", "candidate", "change (95 %)", "sees", "verdict"].map(str::to_owned).into(),
         rows: comparison.lines.iter().map(row).collect(),
     }
 }

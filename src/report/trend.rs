@@ -105,7 +105,10 @@ fn grid(series: &Series, basis: Basis, metric: Metric) -> Grid {
             ],
         }
     });
-    Grid { columns: vec!["started", "commit", "value (95 %)", "changed by", "file"], rows: rows.collect() }
+    Grid {
+        columns: ["started", "commit", "value (95 %)", "changed by", "file"].map(str::to_owned).into(),
+        rows: rows.collect(),
+    }
 }
 
 /// The name of a file, short enough for a column.

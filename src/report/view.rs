@@ -89,7 +89,10 @@ impl View {
             warnings: warnings(document),
             noise_floor: noise_floor(document),
             sentences: if document.validity.verdict == Verdict::Invalid { Vec::new() } else { sentences },
-            gates: document.gates().iter().map(|judged| format!("Gate {}.", judged.in_words())).collect(),
+            gates: match document.gates() {
+                Ok(judged) => judged.iter().map(|judged| format!("Gate {}.", judged.in_words())).collect(),
+                Err(unknown) => vec![unknown.to_string()],
+            },
         }
     }
 }

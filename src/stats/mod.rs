@@ -22,9 +22,8 @@ pub use self::permutation::{sign_flip_p, sign_flip_p_below};
 pub use self::rank::hodges_lehmann;
 pub use self::ruling::{Ruling, below, within};
 pub use self::spending::{LOOKS, Looks, PRECISION_CONFIDENCE, PRECISION_ROUNDS_MIN, nominal_levels};
-pub use self::unpaired::Estimate;
+pub use self::steps::{FEWEST, steps};
+pub use self::unpaired::{BetweenRuns, Estimate};
 
 #[cfg(test)]
 mod tests;
-pub use self::steps::{FEWEST, steps};
-pub use self::unpaired::{BetweenRuns, Estimate};
