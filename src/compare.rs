@@ -227,8 +227,8 @@ pub fn conditions(header: &Header) -> Value {
     let Header { schema, tool, machine, scenario, .. } = header;
     let mut resolved = json!(scenario);
     if let Some(keys) = resolved.as_object_mut() {
-        // The number of rounds and the gates change how sure an answer is and not what it is; arms are compared one by one.
-        for key in ["name", "rounds", "gates", "arms"] {
+        // How long it lasts and the gates change how sure an answer is and not what it is; arms are compared one by one.
+        for key in ["name", "rounds", "until", "budget", "gates", "arms"] {
             keys.remove(key);
         }
     }
@@ -249,9 +249,14 @@ pub fn conditions(header: &Header) -> Value {
     })
 }
 
-/// What an arm consists of, without the words about it.
+/// What an arm consists of, without the words about it, and without the code, which is what may have changed: another build
+/// and a cost put in on purpose.
 fn parts(arm: &Arm) -> Value {
     let mut parts = json!(arm);
+    if let Some(keys) = parts.as_object_mut() {
+        keys.remove("executable");
+        keys.remove("injected_us");
+    }
     if let Some(mode) = parts.get_mut("mode").and_then(Value::as_object_mut) {
         mode.remove("summary");
     }
@@ -337,10 +342,20 @@ impl<'a> Run<'a> {
         Side { tool: self.header.tool.clone(), started_at: self.header.started_at.clone(), rounds: self.rounds }
     }
 
+    /// The arm that the ratios of an arm are to; a baseline has none to itself.
+    pub(crate) fn reference(&self, arm: &str) -> Option<&str> {
+        let scenario = &self.header.scenario;
+        let arm = scenario.arms.iter().find(|other| other.name == arm)?;
+        scenario.reference(arm).map(|other| other.name.as_str()).filter(|other| *other != arm.name)
+    }
+
     /// The mean of what the rounds say of an arm, on the scale on which it is compared: the logarithm.
     pub(crate) fn estimate(&self, basis: Basis, arm: &str, metric: Metric) -> Result<Estimate, String> {
         let logs = match basis {
-            Basis::Ratio => self.values.differences(arm, &self.baseline, metric)?.log_ratios,
+            Basis::Ratio => {
+                let reference = self.reference(arm).ok_or("it has no ratio to itself")?;
+                self.values.differences(arm, reference, metric)?.log_ratios
+            }
             Basis::Exact | Basis::Level => {
                 let values = self.values.get(arm, metric)?;
                 values.iter().all(|value| *value > 0.0).then(|| values.iter().map(|value| value.ln()).collect())
@@ -390,9 +405,9 @@ impl Pair<'_> {
         lines
     }
 
-    /// What carries over between the two of an arm and metric; the baseline has no ratio to itself.
+    /// What carries over between the two of an arm and metric; a baseline has no ratio to itself.
     fn portable(&self, arm: &str, metric: Metric) -> Option<Basis> {
-        Basis::portable(metric).filter(|basis| *basis == Basis::Exact || arm != self.base.baseline)
+        Basis::portable(metric).filter(|basis| *basis == Basis::Exact || self.base.reference(arm).is_some())
     }
 
     fn line(&self, basis: Basis, arm: &str, metric: Metric) -> Line {

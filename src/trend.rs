@@ -118,7 +118,8 @@ fn follow(group: &[(String, Document)], metric: Metric, same_machine: bool) -> V
 
 fn one_arm(runs: &[(&str, Run)], arm: String, metric: Metric, same_machine: bool) -> Series {
     let baseline = runs.first().map(|(_, run)| run.baseline.clone()).unwrap_or_default();
-    let basis = Basis::portable(metric).filter(|basis| *basis == Basis::Exact || arm != baseline);
+    let has_ratio = runs.iter().any(|(_, run)| run.reference(&arm).is_some());
+    let basis = Basis::portable(metric).filter(|basis| *basis == Basis::Exact || has_ratio);
     let basis = basis.or(same_machine.then_some(Basis::Level));
     let mut series = Series { arm, basis, baseline, points: Vec::new(), changes: Vec::new(), reason: None };
     let Some(basis) = basis else {

@@ -66,7 +66,7 @@ fn grid(comparison: &Comparison) -> Grid {
         ],
     };
     Grid {
-        columns: ["arm", "metric", "base", "candidate", "change (95 %)", "sees", "verdict"].map(str::to_owned).into(),
+        columns: ["arm", "metric", "base", "candidate", "change (95 %)", "sees", "verdict"].map(str::to_owned).to_vec(),
         rows: comparison.lines.iter().map(row).collect(),
     }
 }

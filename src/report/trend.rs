@@ -105,10 +105,8 @@ fn grid(series: &Series, basis: Basis, metric: Metric) -> Grid {
             ],
         }
     });
-    Grid {
-        columns: ["started", "commit", "value (95 %)", "changed by", "file"].map(str::to_owned).into(),
-        rows: rows.collect(),
-    }
+    let columns = ["started", "commit", "value (95 %)", "changed by", "file"].map(str::to_owned).to_vec();
+    Grid { columns, rows: rows.collect() }
 }
 
 /// The name of a file, short enough for a column.
