@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Debt at which a thread pays. To read the clock takes a good part of a microsecond, so a cost of that size cannot be
-/// burnt each time by itself; paid in portions of this size it is right on the mean to a few percent.
-const PORTION: Duration = Duration::from_micros(10);
+/// Debt at which a thread pays. To read the clock takes a good part of a microsecond, of which half before the first reading
+/// and half after the last are burnt on top; paid in portions of this size a cost is right on the mean to a percent or so.
+const PORTION: Duration = Duration::from_micros(30);
 
 thread_local! {
     /// Nanoseconds of CPU time that this thread has yet to burn; below zero where it burnt too many.
