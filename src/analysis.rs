@@ -643,7 +643,8 @@ fn average(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-fn telemetry(arm: &Arm, lanes: &[&LaneRecord]) -> TelemetrySummary {
+/// Where the telemetry of these lanes of `arm` went.
+pub fn telemetry(arm: &Arm, lanes: &[&LaneRecord]) -> TelemetrySummary {
     let mut diagnostics = BTreeSet::new();
     for lane in lanes {
         diagnostics.extend(lane.account.diagnostics.iter().cloned());

@@ -10,9 +10,7 @@ use std::process::Stdio;
 use common::{RPS, alone, document, otelbench, ran, stderr, stdout, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use otelbench::generator::Verdict;
 use otelbench::record::Records;
-use otelbench::result::Document;
 
 const CHECKS: [&str; 8] =
     ["A/A", "injected cost", "detection", "known delay", "known stall", "lost span", "ledger", "identity"];
@@ -67,13 +65,10 @@ fn a_self_test_makes_every_check_and_its_exit_code_is_that_of_the_rows() {
         }
     }
 
-    // These are counted, and noise has no part in them where the load was played at all.
-    let ledger = Document::read(&folder.path().join("self.ledger.jsonl")).unwrap();
-    if ledger.validity.verdict != Verdict::Invalid && ledger.rounds.void.is_empty() {
-        let check = |name| selftest.checks.iter().find(|check| check.name == name).unwrap();
-        for name in ["lost span", "ledger", "identity"] {
-            assert!(check(name).passed, "{:?}", check(name));
-        }
+    // These are counted, and noise has no part in them.
+    for name in ["lost span", "ledger", "identity"] {
+        let check = selftest.checks.iter().find(|check| check.name == name).unwrap();
+        assert!(check.passed, "{check:?}");
     }
 }
 

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use crate::analysis::{ArmSummary, CONFIDENCE, Delta};
+use crate::analysis::{self, CONFIDENCE, Delta, TelemetrySummary};
 use crate::generator::{Verdict, decode};
 use crate::meter::CpuUs;
 use crate::metric::Metric;
-use crate::record::SliceRecord;
+use crate::record::{LaneRecord, SliceRecord};
 use crate::result::Document;
 use crate::scenario::{Arm, Known, Role};
 use crate::stats::Paired;
@@ -211,9 +211,8 @@ pub fn lost_span(run: &Document) -> Check {
     let Some((arm, ())) = find(run, |known| matches!(known, Known::LostSpan(_)).then_some(())) else {
         return unplayed("lost span");
     };
-    let lanes = lanes(run);
-    let of = |arm: &ArmSummary| Some((arm.telemetry.spans?, arm.telemetry.trees.as_ref()?.wrong()));
-    let (passed, seen) = match summary(run, &arm.name).and_then(of) {
+    let (lanes, telemetry) = telemetry(run, arm);
+    let (passed, seen) = match telemetry.spans.zip(telemetry.trees.map(|trees| trees.wrong())) {
         None => (false, "no lane ran to its end".into()),
         Some((spans, wrong)) => (
             lanes > 0 && spans.unaccounted == Some(lanes.cast_signed()) && wrong == lanes,
@@ -236,8 +235,8 @@ pub fn lost_span(run: &Document) -> Check {
 
 /// What ended in the service arrived, and what was answered was counted.
 pub fn ledger(run: &Document) -> Check {
-    let whole = run.header.scenario.arms.iter().find(|arm| arm.known.is_none()).and_then(|arm| summary(run, &arm.name));
-    let told = whole.and_then(|arm| Some((arm.telemetry.spans?, arm.telemetry.metrics?, arm.telemetry.trees.clone()?)));
+    let whole = run.header.scenario.arms.iter().find(|arm| arm.known.is_none()).map(|arm| telemetry(run, arm).1);
+    let told = whole.and_then(|telemetry| Some((telemetry.spans?, telemetry.metrics?, telemetry.trees?)));
     let (passed, seen) = match told {
         None => (false, "no lane ran to its end".into()),
         Some((spans, metrics, trees)) => {
@@ -339,13 +338,11 @@ fn find<T>(run: &Document, what: impl Fn(Known) -> Option<T>) -> Option<(&Arm, T
     run.header.scenario.arms.iter().find_map(|arm| Some((arm, what(arm.known?)?)))
 }
 
-fn summary<'a>(run: &'a Document, arm: &str) -> Option<&'a ArmSummary> {
-    run.arms.iter().find(|summary| summary.name == arm)
-}
-
-/// Lanes of each arm whose rounds count.
-fn lanes(run: &Document) -> u64 {
-    u64::from(run.rounds.complete).saturating_sub(run.rounds.void.len() as u64)
+/// How many lanes of an arm ended, and where their telemetry went: all of them, for a span is lost or is not, however late the
+/// generator was.
+fn telemetry(run: &Document, arm: &Arm) -> (u64, TelemetrySummary) {
+    let lanes: Vec<&LaneRecord> = run.lanes.iter().filter(|lane| lane.arm == arm.name).collect();
+    (lanes.len() as u64, analysis::telemetry(arm, &lanes))
 }
 
 /// Completed requests that took longer; `None` where the distribution cannot be read.

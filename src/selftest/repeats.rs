@@ -45,7 +45,7 @@ pub struct RepeatedArm {
     pub role: Role,
     /// CPU time that each request burns on purpose, in microseconds.
     pub injected_us: f64,
-    /// What each valid round measured: CPU time per request, in microseconds.
+    /// What each valid round measured: CPU time per request, in microseconds to a tenth of a nanosecond.
     pub cpu_us_per_request: Vec<f64>,
     /// How it differs from the baseline, by the analysis that any run has; absent of the baseline, and where the run is invalid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,11 +82,12 @@ impl Repeat {
                     resolved: delta.resolved,
                 })
             });
+            let values = run.values(&arm.name, Metric::Cpu).unwrap_or_default();
             RepeatedArm {
                 name: arm.name.clone(),
                 role: arm.role,
                 injected_us: arm.injected_us.unwrap_or(0.0),
-                cpu_us_per_request: run.values(&arm.name, Metric::Cpu).unwrap_or_default(),
+                cpu_us_per_request: values.iter().map(|us| (us * 1e4).round() / 1e4).collect(),
                 delta,
             }
         });

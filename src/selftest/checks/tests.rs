@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use super::*;
 use crate::fixture::{self, noise};
 use crate::generator::answered_after;
-use crate::record::{LaneRecord, Records};
+use crate::record::Records;
 use crate::selftest::scenarios::{self, Measure};
 use crate::units::Rate;
 
@@ -151,6 +151,9 @@ fn one_is_lost(lane: &mut LaneRecord) {
 fn a_lost_span_that_the_ledger_or_its_tree_does_not_show_fails() {
     let run = |lose: fn(&mut LaneRecord)| ledger_run(|_| {}, lose);
     assert!(judged(lost_span, run(one_is_lost)));
+    let mut late = run(one_is_lost);
+    late.slices[0].played.validity.find(Verdict::Invalid, "it was late".into());
+    assert!(judged(lost_span, late.clone()) && judged(ledger, late), "a count is a count, however late the load was");
     assert!(!judged(lost_span, run(|_| {})), "nothing was noticed");
     assert!(!judged(lost_span, run(|lane| lane.received.as_mut().unwrap().spans -= 1)), "the tree looks whole");
     assert!(!judged(lost_span, run(|lane| lane.received.as_mut().unwrap().spans -= 2)), "two are missing");
