@@ -745,7 +745,7 @@ pub struct SelftestArgs {
     /// itself: how often is a difference called that is none, and how often is one found that is?
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
     aa: u32,
-    /// Requests per second where costs are compared; delays, stalls and the ledger are checked at lower ones
+    /// Requests per second where costs are compared; delays, stalls and the ledger are checked at 500
     #[arg(long, value_name = "N", default_value = "10000", allow_negative_numbers = true)]
     rps: Rate,
     /// Fresh launches of every arm where costs are compared [default: 12, and 8 in a short run]
@@ -780,7 +780,9 @@ Examples:
   otelbench selftest --aa 100 --out aa.json      and half an hour of short runs: false alarms and power
   otelbench report aa.json --format markdown
 
-It ends with exit code 4 where a check fails: what is measured on this machine is then not to be trusted.";
+It ends with exit code 4 where a check fails: what is measured on this machine is then not to be trusted. A/A, injected cost and
+detection rest on statistics, and chance alone fails each of them in 1 of 20 self-tests at most: run it twice before you blame
+the machine.";
 
 impl SelftestArgs {
     /// What the flags ask for.

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::run::{Cut, clock_seed, default_out, judged, play, write};
+use super::run::{Cut, clock_seed, default_out, judged, make_way, play, write};
 use super::{Failure, print};
 use crate::result::Document;
 use crate::scenario::{Format, Scenario, ScenarioError};
@@ -17,7 +17,7 @@ use crate::units::Rate;
 pub struct Asked {
     /// Short runs beside the checks.
     pub aa: u32,
-    /// Requests per second where costs are compared, and elsewhere at most.
+    /// Requests per second where costs are compared.
     pub rps: Rate,
     /// Fresh launches of every arm where costs are compared; `None` for as many as fit the time.
     pub rounds: Option<NonZeroU32>,
@@ -57,6 +57,7 @@ impl Asked {
 pub fn run(asked: &Asked) -> Result<(), Failure> {
     let started = SystemTime::now();
     let out = asked.out.clone().unwrap_or_else(|| default_out("selftest", started));
+    make_way(&out)?;
     let plays = Plays { out: &out, seed: asked.seed.unwrap_or_else(|| clock_seed(started)), quiet: asked.quiet };
     let measure = asked.measure(12, 500, 200);
 

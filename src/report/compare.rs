@@ -2,7 +2,7 @@
 
 use console::style;
 
-use super::markdown::grid as markdown_grid;
+use super::markdown::{RIGHT, grid as markdown_grid};
 use super::table::{grid as table_grid, wrapped};
 use super::view::{Grid, Row, duration, microseconds, missing, three_digits};
 use crate::compare::{Basis, Comparison, Line, Side};
@@ -33,7 +33,7 @@ pub fn table(comparison: &Comparison, colour: bool) -> String {
 
 /// For a page.
 pub fn markdown(comparison: &Comparison) -> String {
-    let mut blocks = vec![format!("### {}", title(comparison)), markdown_grid(&grid(comparison)).join("\n")];
+    let mut blocks = vec![format!("### {}", title(comparison)), markdown_grid(&grid(comparison), RIGHT).join("\n")];
     blocks.push(legend(comparison));
     blocks.extend(comparison.notes.iter().map(|note| format!("> **Note.** {note}")));
     if !comparison.gates.is_empty() {

@@ -17,18 +17,17 @@ pub fn markdown(view: &View) -> String {
         line(&format!("- {setting}"));
     }
     line("");
-    for table in [&view.checks, &view.repeats].into_iter().flatten() {
-        for row in grid(table) {
+    for (table, aligned) in [(&view.checks, LEFT), (&view.repeats, RIGHT)] {
+        for row in table.iter().flat_map(|table| grid(table, aligned).into_iter().chain([String::new()])) {
             line(&row);
         }
-        line("");
     }
-    for row in grid(&view.costs) {
+    for row in grid(&view.costs, RIGHT) {
         line(&row);
     }
     if let Some(ledger) = &view.ledger {
         line("");
-        for row in grid(ledger) {
+        for row in grid(ledger, RIGHT) {
             line(&row);
         }
     }
@@ -51,12 +50,14 @@ pub fn markdown(view: &View) -> String {
     out
 }
 
+/// How the columns after the first are aligned: sentences, and numbers.
+const LEFT: &str = " --- |";
+pub(super) const RIGHT: &str = " ---: |";
+
 /// The lines of a table.
-pub(super) fn grid(grid: &Grid) -> Vec<String> {
-    let mut lines = vec![
-        format!("| {} |", grid.columns.join(" | ")),
-        format!("| --- |{}", " ---: |".repeat(grid.columns.len() - 1)),
-    ];
+pub(super) fn grid(grid: &Grid, aligned: &str) -> Vec<String> {
+    let mut lines =
+        vec![format!("| {} |", grid.columns.join(" | ")), format!("| --- |{}", aligned.repeat(grid.columns.len() - 1))];
     lines.extend(grid.rows.iter().map(|row| {
         let mut cells = row.cells.clone();
         if row.is_treatment

@@ -3,7 +3,7 @@
 use console::{style, truncate_str};
 
 use super::compare::{cell, in_percent, name};
-use super::markdown::grid as markdown_grid;
+use super::markdown::{RIGHT, grid as markdown_grid};
 use super::table::{grid as table_grid, wrapped};
 use super::view::{Grid, Row};
 use crate::compare::Basis;
@@ -37,7 +37,7 @@ pub fn table(trend: &Trend, colour: bool) -> String {
 pub fn markdown(trend: &Trend) -> String {
     let blocks = blocks(trend).into_iter().map(|block| match block {
         Block::Title(text) => format!("### {text}\n"),
-        Block::Grid(grid) => markdown_grid(&grid).join("\n") + "\n",
+        Block::Grid(grid) => markdown_grid(&grid, RIGHT).join("\n") + "\n",
         Block::Text(text) => text + "\n",
     });
     blocks.collect::<Vec<_>>().join("\n")

@@ -17,21 +17,20 @@ const DELAY: Duration = Duration::from_millis(5);
 /// rightly call the stretch invalid.
 const STOP: Duration = Duration::from_millis(200);
 const STOPPED_SLICE: Duration = Duration::from_millis(800);
-/// Slow enough that neither a delayed payment nor a stopped process keeps all connections busy for long.
-const KNOWN_RATE: f64 = 500.0;
+/// Requests per second where no cost is compared: slow enough that neither a delayed payment nor a stopped process keeps all
+/// connections busy for long, and that no queue of spans overflows, since one dropped there is on another account.
+const SLOW_RATE: f64 = 500.0;
 const KNOWN_ROUNDS: u32 = 4;
 
 /// The span that the sink loses: one in the middle of a tree.
 const LOST_SPAN: u64 = 42;
-/// Slow enough that no queue overflows: a span that is dropped there is on another account.
-const LEDGER_RATE: f64 = 1_000.0;
 const LEDGER_ROUNDS: u32 = 2;
 const LEDGER_SLICE: Duration = Duration::from_millis(500);
 
 /// How long and how hard is played; what the user may set.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measure {
-    /// Requests per second where costs are compared, and elsewhere at most.
+    /// Requests per second where costs are compared.
     pub rps: Rate,
     /// Fresh launches of every arm.
     pub rounds: NonZeroU32,
@@ -79,10 +78,8 @@ pub fn injected(measure: Measure, base_us: f64, percents: &[u32]) -> Result<Scen
 /// As [`Scenario::resolve`].
 pub fn known(measure: Measure) -> Result<Scenario, ScenarioError> {
     let rounds = NonZeroU32::MIN.saturating_add(KNOWN_ROUNDS - 1);
-    let mut scenario = resolved(
-        "none",
-        Measure { rounds, slices: NonZeroU32::MIN, slice: STOPPED_SLICE, ..slow(measure, KNOWN_RATE) },
-    )?;
+    let mut scenario =
+        resolved("none", Measure { rounds, slices: NonZeroU32::MIN, slice: STOPPED_SLICE, ..slow(measure) })?;
     scenario.isolation = Isolation::Process;
     let baseline = scenario.arms.swap_remove(0);
     let treated = |name, known| Arm { known: Some(known), ..Arm::new(name, Role::Treatment, &baseline.mode) };
@@ -97,7 +94,7 @@ pub fn known(measure: Measure) -> Result<Scenario, ScenarioError> {
 /// As [`Scenario::resolve`].
 pub fn ledger(measure: Measure) -> Result<Scenario, ScenarioError> {
     let rounds = NonZeroU32::MIN.saturating_add(LEDGER_ROUNDS - 1);
-    let slow = slow(measure, LEDGER_RATE);
+    let slow = slow(measure);
     let mut scenario = resolved("full", Measure { rounds, slices: NonZeroU32::MIN, slice: LEDGER_SLICE, ..slow })?;
     let full = scenario.arms.swap_remove(0);
     let lossy = Arm { known: Some(Known::LostSpan(LOST_SPAN)), ..Arm::new("lost-span", Role::Treatment, &full.mode) };
@@ -105,11 +102,9 @@ pub fn ledger(measure: Measure) -> Result<Scenario, ScenarioError> {
     Ok(scenario)
 }
 
-fn slow(measure: Measure, most: f64) -> Measure {
-    match Rate::per_second(most.min(measure.rps.as_f64())) {
-        Ok(rps) => Measure { rps, ..measure },
-        Err(_) => measure,
-    }
+fn slow(measure: Measure) -> Measure {
+    // A rate in the range of rates.
+    Rate::per_second(SLOW_RATE).map_or(measure, |rps| Measure { rps, ..measure })
 }
 
 /// A mode against itself, and a sink to send to, whatever the environment says.
