@@ -408,19 +408,21 @@ pub struct CompareArgs {
 }
 
 const COMPARE_HELP: &str = "\
-What is compared is the ratio of an arm to the baseline of its own run, because microseconds differ from day to day by
-more than most changes of code. So cpu_us_per_request:full=5% fails where full/none of CAND is more than 5 % above
-full/none of BASE beyond chance, and what happens to full and none alike goes unseen; allocations_per_request is
-compared as it is, and sees that. A gate holds where the 95 % bound is within its limit, and is undecided in between.
-Results of different machines, scenarios or methods are refused.
+What is compared is the ratio of an arm to the baseline of its own run, because microseconds differ \
+from day to day by more than most changes of code. So cpu_us_per_request:full=5% fails where \
+full/none of CAND is more than 5 % above full/none of BASE beyond chance, and what happens to full \
+and none alike goes unseen; allocations_per_request is compared as it is, and sees that. A gate holds \
+where the 95 % bound is within its limit, and is undecided in between. Results of different machines, \
+scenarios or methods are refused.
 
 Examples:
   otelbench compare main.json branch.json
-  otelbench compare main.json branch.json --max-regression cpu_us_per_request:full=5% --history results/*.json
-  otelbench compare main.json branch.json --max-regression allocations_per_request=0% --format markdown
+  otelbench compare main.json branch.json --max-regression cpu_us_per_request:full=5%
+  otelbench compare main.json branch.json --max-regression allocations_per_request=0%
+  otelbench compare main.json branch.json --format markdown --history nightly/*.json
 
-Exit codes: 0 every gate holds, 1 a gate fails, 2 a file or flag is wrong, 3 a gate is undecided, 4 the results do not
-compare, or a gate has nothing to judge.";
+Exit codes: 0 every gate holds, 1 a gate fails, 2 a file or flag is wrong, 3 a gate is undecided, \
+4 the results do not compare, or a gate has nothing to judge.";
 
 impl CompareArgs {
     /// What the flags ask for.
@@ -454,9 +456,10 @@ pub struct TrendArgs {
 }
 
 const TREND_HELP: &str = "\
-Results are put in order of time; those of another machine, scenario or method make a series of their own. What is
-followed is the ratio of each arm to the baseline of its own run, and allocations as they are. A change is shown where the
-order of the results is less likely than 5 % if nothing changed; that can be told from 10 results on.
+Results are put in order of time; those of another machine, scenario or method make a series of their \
+own. What is followed is the ratio of each arm to the baseline of its own run, and allocations as they \
+are. A change is shown where the order of the results is less likely than 5 % if nothing changed; that \
+can be told from 10 results on.
 
 Examples:
   otelbench trend results/*.json

@@ -239,6 +239,6 @@ fn stored_runs_tell_how_much_runs_differ_and_the_candidate_does_not_excuse_itsel
     // Twice the same run, the candidate itself, and runs of something else are no runs of the same code.
     let mut other = seeded(8, 1.0, 1.4);
     other.header.machine.cores = 64;
-    let worthless = [history[0].clone(), history[0].clone(), candidate.clone(), other];
+    let worthless = [history[0].clone(), history[0].clone(), history[1].clone(), candidate.clone(), other];
     assert_eq!(between(&worthless), (None, ASSUMED_RATIO));
 }
