@@ -125,7 +125,7 @@ mod tests {
     use crate::fixture;
 
     fn observed(launch_noise: f64, slice_noise: f64) -> Observed {
-        Observed { launch_noise, slice_noise, launch: Duration::from_millis(700), slice: Duration::from_millis(1_000) }
+        Observed { launch_noise, slice_noise, launch: Duration::from_millis(700), slice: Duration::from_secs(1) }
     }
 
     #[test]
@@ -148,7 +148,7 @@ mod tests {
             let used = seen.round(4, chosen.slices) * chosen.rounds;
             assert!(used <= time && used + seen.round(4, chosen.slices) > time, "{chosen:?}");
         }
-        assert_eq!(allot(&seen, 4, least(&seen, 4) - Duration::from_secs(2)), None);
+        assert_eq!(allot(&seen, 4, least(&seen, 4).saturating_sub(Duration::from_secs(2))), None);
         assert!(allot(&seen, 4, least(&seen, 4)).is_some());
     }
 

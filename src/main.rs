@@ -28,7 +28,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             let (file, flags) = args.into_parts();
             match resumed {
                 None => commands::run::run(file.as_deref(), flags),
-                Some(records) => commands::run::resume(&records, file.as_deref(), flags),
+                Some(records) => commands::run::resume(&records, file.as_deref(), &flags),
             }
         }
         Command::Capacity(args) => {

@@ -629,6 +629,45 @@ impl Settings {
         mode::find(&name.name, self.modes.as_ref().map_or(&[], |own| &own.0))
     }
 
+    /// A budget picks rounds and slices, so nothing else may.
+    fn the_budget_stands_alone(&self) -> Result<(), ScenarioError> {
+        let Some(budget) = self.budget else { return Ok(()) };
+        let others = [
+            ("--rounds", self.rounds.is_some()),
+            ("--slices", self.slices.is_some()),
+            ("--until", self.until.is_some()),
+        ];
+        match others.into_iter().find(|(_, asked)| *asked) {
+            Some((flag, _)) => Err(ScenarioError::BudgetAnd(humantime::format_duration(budget), flag)),
+            None => Ok(()),
+        }
+    }
+
+    /// The conditions to compare, which what is asked of them must fit.
+    fn arms(&self, baseline: &Mode, treatments: &[Mode]) -> Result<Vec<Arm>, ScenarioError> {
+        let no_placebo = self.no_placebo.unwrap_or(false);
+        let faults = self.fault.as_ref().map_or(&[][..], |faults| &faults.0);
+        let arms = match &self.against {
+            None => arms(baseline, treatments, faults, no_placebo)?,
+            Some(_) if self.baseline.is_some() => return Err(ScenarioError::TwoBaselines(baseline.name.clone())),
+            Some(_) if !faults.is_empty() => return Err(ScenarioError::FaultAgainst(faults[0].clone())),
+            Some(other) => arms_of_two_builds(other, treatments, no_placebo)?,
+        };
+        if self.until == Some(Until::Resolved) && !arms.iter().any(|arm| arm.role == Role::Treatment) {
+            return Err(ScenarioError::NothingToResolve);
+        }
+        // A baseline is what others are held against.
+        let candidates = arms.iter().filter(|arm| match self.against {
+            Some(_) => arm.against.is_some(),
+            None => arm.role != Role::Baseline,
+        });
+        let names: Vec<&str> = candidates.map(|arm| arm.name.as_str()).collect();
+        for gate in self.max_regression.iter().flat_map(|gates| &gates.0) {
+            gate.arms(&names, &names)?;
+        }
+        Ok(arms)
+    }
+
     /// These settings where they say something, else those of `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
@@ -905,6 +944,8 @@ impl Scenario {
             Some(names) => names.0.iter().map(|name| find("mode", name)).collect::<Result<_, _>>()?,
             None => vec![known("metrics"), known("full")],
         };
+        settings.the_budget_stands_alone()?;
+        let arms = settings.arms(&baseline, &treatments)?;
         let arrivals = settings.arrivals.unwrap_or_default();
         TwoRates::refuse(settings.rps, &arrivals)?;
         let collector = match settings.endpoint {
@@ -912,9 +953,8 @@ impl Scenario {
             None if environment_names_a_collector() => Collector::Environment,
             None => Collector::Embedded,
         };
-        let faults = settings.fault.map_or_else(Vec::new, |faults| faults.0);
-        if !faults.is_empty() && collector != Collector::Embedded {
-            return Err(ScenarioError::FaultElsewhere(faults[0].clone()));
+        if let Some(faulty) = arms.iter().find(|arm| !arm.faults.is_none() && collector != Collector::Embedded) {
+            return Err(ScenarioError::FaultElsewhere(faulty.faults.clone()));
         }
         let transport = settings.transport.unwrap_or_default();
         let isolation = settings.isolation.unwrap_or_default();
@@ -957,35 +997,6 @@ impl Scenario {
         };
         if payload.error_share > Share::default() && !payload.mix.has_orders() {
             return Err(ScenarioError::NothingToRefuse);
-        }
-        if let Some(budget) = settings.budget {
-            let taken = [
-                ("--rounds", settings.rounds.is_some()),
-                ("--slices", settings.slices.is_some()),
-                ("--until", settings.until.is_some()),
-            ];
-            if let Some((flag, _)) = taken.into_iter().find(|(_, asked)| *asked) {
-                return Err(ScenarioError::BudgetAnd(humantime::format_duration(budget), flag));
-            }
-        }
-        let no_placebo = settings.no_placebo.unwrap_or(false);
-        let arms = match &settings.against {
-            None => arms(&baseline, &treatments, &faults, no_placebo)?,
-            Some(_) if settings.baseline.is_some() => return Err(ScenarioError::TwoBaselines(baseline.name)),
-            Some(_) if !faults.is_empty() => return Err(ScenarioError::FaultAgainst(faults[0].clone())),
-            Some(other) => arms_of_two_builds(other, &treatments, no_placebo)?,
-        };
-        if settings.until == Some(Until::Resolved) && !arms.iter().any(|arm| arm.role == Role::Treatment) {
-            return Err(ScenarioError::NothingToResolve);
-        }
-        for gate in settings.max_regression.iter().flat_map(|gates| &gates.0) {
-            // A baseline is what others are held against.
-            let candidates = arms.iter().filter(|arm| match settings.against {
-                Some(_) => arm.against.is_some(),
-                None => arm.role != Role::Baseline,
-            });
-            let names: Vec<&str> = candidates.map(|arm| arm.name.as_str()).collect();
-            gate.arms(&names, &names)?;
         }
         Ok(Self {
             name: settings.name.unwrap_or_else(|| "run".into()),

@@ -66,10 +66,10 @@ pub(super) fn conduct(
 ///
 /// # Errors
 /// As the contract's exit codes have it.
-pub fn resume(records: &Path, file: Option<&Path>, flags: Settings) -> Result<(), Failure> {
+pub fn resume(records: &Path, file: Option<&Path>, flags: &Settings) -> Result<(), Failure> {
     let (out, format, quiet) = (flags.out.clone(), flags.format, flags.quiet);
     let nothing_else = Settings { out: out.clone(), format, quiet, ..Settings::default() };
-    if file.is_some() || flags != nothing_else {
+    if file.is_some() || *flags != nothing_else {
         let why = "the run goes on by its own plan; beside it only --out, --format and --quiet can be given";
         return Err(Failure::Usage(format!("--resume {}: {why}", records.display())));
     }
@@ -91,7 +91,7 @@ pub fn resume(records: &Path, file: Option<&Path>, flags: Settings) -> Result<()
     let header = kept.header.clone();
     make_way(&out)?;
     let log = RecordLog::resume(&records_beside(&out), kept).map_err(|e| refused(&out, &e))?;
-    let played = conduct_plan(header.scenario, header.plan, log, quiet)?;
+    let played = conduct_plan(&header.scenario, header.plan, log, quiet)?;
     report(played, &out, format, quiet)
 }
 
@@ -128,14 +128,14 @@ pub(super) fn play(scenario: Scenario, seed: u64, out: &Path, quiet: bool) -> Re
         plan: plan.clone(),
     };
     let log = open_log(out, header)?;
-    conduct_plan(scenario, plan, log, quiet)
+    conduct_plan(&scenario, plan, log, quiet)
 }
 
 /// Plays what is left of a plan.
-fn conduct_plan(scenario: Scenario, plan: Plan, mut log: RecordLog, quiet: bool) -> Result<Outcome, Failure> {
-    enough_descriptors(scenario.connections, descriptors(&scenario))?;
+fn conduct_plan(scenario: &Scenario, plan: Plan, mut log: RecordLog, quiet: bool) -> Result<Outcome, Failure> {
+    enough_descriptors(scenario.connections, descriptors(scenario))?;
     enough_ports(scenario.connections)?;
-    let cut = measure(&scenario, plan, &mut log, quiet)?;
+    let cut = measure(scenario, plan, &mut log, quiet)?;
     Ok((Document::of(log.into_records()), cut))
 }
 
