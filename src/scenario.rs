@@ -3,6 +3,7 @@
 //! A file and the flags fill the same [`Settings`]; the flag wins. Each value checks itself while it is read, so an error
 //! in a file carries its line and key.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::Range;
@@ -819,6 +820,9 @@ pub struct Arm {
     /// What is done to it that the measurement must find; absent where nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known: Option<Known>,
+    /// Variables that its lanes have beside those of this process, such as `OTEL_RESOURCE_ATTRIBUTES`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
 }
 
 /// Something of a known size that is done to an arm, to see whether the measurement finds it.
@@ -854,6 +858,7 @@ impl Arm {
             against: None,
             injected_us: None,
             known: None,
+            environment: BTreeMap::new(),
         }
     }
 }

@@ -34,6 +34,10 @@ use crate::telemetry::{Account, Destination, PAYMENT_SERVICE_NAME};
 use crate::units::Rate;
 use crate::workload::Workload;
 
+/// Users whose card number and e-mail address the sink looks for in what it receives: each costs it a search of every
+/// payload.
+const SECRETS: u32 = 16;
+
 /// What a trial is doing, for whoever watches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -365,6 +369,7 @@ impl Lanes for LiveLanes {
         // Unlike any other lane's of this run, and of any other run but by chance.
         let nonce = seed.rotate_left(17) ^ name_hash(&arm.name);
         let workload = Workload::new(nonce, seed, &scenario.payload);
+        let forbidden = if scenario.payload.personal { workload.secrets(SECRETS) } else { Vec::new() };
         let certificates = self.certificates.as_ref().filter(|_| arm.mode.export.tls == Tls::Mutual);
         let reception = Reception {
             tls: certificates.map(|certificates| certificates.server.clone()),
@@ -374,6 +379,7 @@ impl Lanes for LiveLanes {
                 Some(Known::LostSpan(number)) => Some(number),
                 _ => None,
             },
+            forbidden,
             ..Reception::at(LOOPBACK, trees(scenario.payment, workload))
         };
         let receiver = match &self.sink {
@@ -421,7 +427,7 @@ impl Lanes for LiveLanes {
             Isolation::Process => Whereabouts::Here,
         };
         let executable = arm.executable.as_deref().unwrap_or(&self.executable);
-        let lane = Lane::launch(executable, &arm.name, start, setup, generator_runs).await?;
+        let lane = Lane::launch(executable, &arm.environment, &arm.name, start, setup, generator_runs).await?;
         let stop = match arm.known {
             Some(Known::Stop(lasts)) => Some(lasts),
             _ => None,

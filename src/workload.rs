@@ -119,6 +119,17 @@ impl Workload {
         template.order.map(|_| format!("user-{user:0width$}", width = self.user_digits))
     }
 
+    /// Card number and e-mail address of each of the first `users` users, where orders carry them.
+    pub fn secrets(&self, users: u32) -> Vec<String> {
+        let secrets = |user: u64| {
+            let mut card = [0; CARD_DIGITS];
+            write_card(&mut card, user);
+            let card = String::from_utf8_lossy(&card).into_owned();
+            [card, format!("user-{user:0width$}@example.com", width = self.user_digits)]
+        };
+        (0..u64::from(users)).flat_map(secrets).collect()
+    }
+
     /// The template of request `seq`, and whether the service must refuse it.
     fn template(&self, seq: u64) -> (&Template, bool) {
         let card = self.deck.draw(seq, self.seed);

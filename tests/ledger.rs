@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -218,7 +219,8 @@ async fn a_mode_that_cannot_be_put_in_place_says_why() {
     mode.traces.as_mut().unwrap().filter = "order=[[".into();
     let odd = Orders::of(mode);
     let (start, setup) = (odd.start("http://127.0.0.1:9"), odd.setup());
-    let error = Lane::launch(Path::new(PROGRAM), "odd", start, setup, Whereabouts::Inside).await.unwrap_err();
+    let error =
+        Lane::launch(Path::new(PROGRAM), &BTreeMap::new(), "odd", start, setup, Whereabouts::Inside).await.unwrap_err();
     let message = error.to_string();
     assert!(message.contains("arm `odd` failed") && message.contains("is not a filter"), "{message}");
     assert!(message.contains("| error: lane:"), "{message}");

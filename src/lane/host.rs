@@ -1,6 +1,6 @@
 //! The parent's side of a lane: launches it, commands it, and keeps what it says on stderr.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -75,19 +75,21 @@ pub enum Whereabouts {
 }
 
 impl Lane {
-    /// Launches `executable` as a lane for `arm` and waits until its service answers.
+    /// Launches `executable` as a lane for `arm`, with these variables beside those of this process, and waits until its
+    /// service answers.
     ///
     /// # Errors
     /// When it does not start; with the last lines it wrote to stderr.
     pub async fn launch(
         executable: &Path,
+        environment: &BTreeMap<String, String>,
         arm: &str,
         mut start: Start,
         setup: GeneratorSetup,
         generator_runs: Whereabouts,
     ) -> Result<Self, LaneError> {
         start.generator = (generator_runs == Whereabouts::Inside).then(|| setup.clone());
-        let mut lane = Self::spawn(executable, arm).map_err(|error| LaneError {
+        let mut lane = Self::spawn(executable, environment, arm).map_err(|error| LaneError {
             arm: arm.into(),
             what: format!("cannot be launched from {}: {error}", executable.display()),
             stderr: Vec::new(),
@@ -115,9 +117,10 @@ impl Lane {
         Ok(lane)
     }
 
-    fn spawn(executable: &Path, arm: &str) -> io::Result<Self> {
+    fn spawn(executable: &Path, environment: &BTreeMap<String, String>, arm: &str) -> io::Result<Self> {
         let mut child = tokio::process::Command::new(executable)
             .arg(SUBCOMMAND)
+            .envs(environment)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -100,7 +100,7 @@ proptest! {
             prop_assert_eq!(order.charge().is_err(), kind == Kind::Faulty);
             let number: u32 = user.strip_prefix("user-").unwrap().parse().unwrap();
             prop_assert!(number < payload.users.get());
-            prop_assert_eq!(order.email, payload.personal.then(|| format!("{user}@example.com")));
+            prop_assert_eq!(order.email.clone(), payload.personal.then(|| format!("{user}@example.com")));
             prop_assert_eq!(order.card.is_some(), payload.personal);
             if let Some(card) = order.card {
                 // Another way to the same digit: that of the number without it, by table.
@@ -109,6 +109,10 @@ proptest! {
                 let sum: usize = digits.enumerate().map(|(i, d)| if i % 2 == 0 { doubled[d] } else { d }).sum();
                 prop_assert!(card.len() == 16 && card.starts_with("40000") && sum.is_multiple_of(10), "{}", card);
                 prop_assert_eq!(card[5..15].parse::<u32>(), Ok(number));
+                let secrets = workload.secrets(payload.users.get().min(20));
+                let known = secrets.iter().position(|secret| *secret == card);
+                prop_assert_eq!(known, (number < 20).then_some(2 * number as usize));
+                prop_assert!(known.is_none_or(|at| secrets.get(at + 1) == order.email.as_ref()));
             }
         }
     }

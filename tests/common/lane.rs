@@ -1,5 +1,6 @@
 //! Orders played on a real lane, and a relay that keeps what the lane sends.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -93,7 +94,9 @@ impl Orders {
     /// Plays them on a lane whose telemetry goes to `endpoint`.
     pub async fn play(self, endpoint: &str) -> (Played, Account) {
         let (start, setup) = (self.start(endpoint), self.setup());
-        let mut lane = Lane::launch(Path::new(PROGRAM), "test", start, setup, Whereabouts::Inside).await.unwrap();
+        let mut lane = Lane::launch(Path::new(PROGRAM), &BTreeMap::new(), "test", start, setup, Whereabouts::Inside)
+            .await
+            .unwrap();
         let load = Load {
             arrivals: Arrivals::Constant,
             rate: Rate::per_second(self.rate).unwrap(),
