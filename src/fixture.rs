@@ -103,7 +103,12 @@ pub(crate) fn lane(round: u32, arm: &str, traced: bool) -> LaneRecord {
 
 /// A whole run of `full` in which the cost of a request is what `cost` says of arm and round.
 pub(crate) fn run(rounds: u32, cost: impl Fn(&str, u32) -> f64) -> Records {
-    let header = header("full", rounds);
+    run_of_modes("full", rounds, cost)
+}
+
+/// The same of these modes, separated by commas.
+pub(crate) fn run_of_modes(modes: &str, rounds: u32, cost: impl Fn(&str, u32) -> f64) -> Records {
+    let header = header(modes, rounds);
     let mut slices = Vec::new();
     let mut lanes = Vec::new();
     for (round, order) in (0..rounds).zip(&header.plan.order) {
@@ -111,7 +116,7 @@ pub(crate) fn run(rounds: u32, cost: impl Fn(&str, u32) -> f64) -> Records {
             let earlier = order[..place].iter().filter(|other| *other == arm).count() as u32;
             slices.push(slice(round, earlier, arm, cost(arm, round)));
         }
-        lanes.extend(header.scenario.arms.iter().map(|arm| lane(round, &arm.name, arm.name == "full")));
+        lanes.extend(header.scenario.arms.iter().map(|arm| lane(round, &arm.name, arm.mode.traces.is_some())));
     }
     Records { header, slices, lanes }
 }

@@ -30,6 +30,7 @@
 //! | [`isolated`] | what telemetry calls cost by themselves, beside what they cost in place |
 //! | [`meter`] | CPU by thread role, allocations, memory |
 //! | [`record`], [`result`] | what is stored |
+//! | [`claims`] | what is claimed, what is measured for it, and the verdict on it; pure |
 //! | [`stats`], [`analysis`] | what it says; pure |
 //! | [`compare`], [`gate`] | what two stored results say of each other, and how much worse the second may be; pure |
 //! | [`trend`] | where the cost changed in a series of stored results; pure |
@@ -46,6 +47,7 @@ pub mod arrivals;
 pub mod budget;
 pub mod capacity;
 pub mod certificates;
+pub mod claims;
 pub mod cli;
 pub mod commands;
 pub mod compare;

@@ -144,7 +144,8 @@ pub enum Line {
 }
 
 /// Everything that was measured, in the order it was.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Records {
     /// What was run.
     pub header: Header,

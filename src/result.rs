@@ -10,37 +10,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::analysis::{self, ArmSummary, Delta, Differences, Rounds};
+use crate::claims::{self, Claim};
 use crate::gate::{self, Evidence, Judged, UnknownArm};
 use crate::generator::{Validity, Verdict};
 use crate::metric::Metric;
 use crate::record::{Header, LaneRecord, Records, RecordsError, SCHEMA, SliceRecord};
 use crate::selftest::Selftest;
-
-/// A claim put to the test.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Claim {
-    /// Its id.
-    pub id: String,
-    /// What it says.
-    pub statement: String,
-    /// The bound it names.
-    pub limit: f64,
-    /// Unit of limit and estimate.
-    pub unit: String,
-    /// What a share is a share of.
-    pub denominator: String,
-    /// What was measured.
-    pub estimate: Option<f64>,
-    /// Lower bound.
-    pub low: Option<f64>,
-    /// Upper bound.
-    pub high: Option<f64>,
-    /// `confirmed`, `refuted` or `inconclusive`.
-    pub verdict: String,
-    /// Why, in a sentence.
-    pub reason: String,
-}
 
 /// A whole result, as stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,6 +40,9 @@ pub struct Document {
     pub deltas: Vec<Delta>,
     /// Claims put to the test; empty where none was.
     pub claims: Vec<Claim>,
+    /// What was measured for them beside the records; absent where nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<claims::Evidence>,
     /// What a self-test found; absent in other results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selftest: Option<Selftest>,
@@ -121,14 +99,25 @@ pub enum ResultError {
 impl Document {
     /// The result of these records.
     pub fn of(records: Records) -> Self {
+        Self::with(records, None)
+    }
+
+    /// The result of these records and of what else was measured for the claims.
+    pub fn with(records: Records, evidence: Option<claims::Evidence>) -> Self {
         let analysis = analysis::analyse(&records);
+        let claims = claims::judge(&records, evidence.as_ref().unwrap_or(&claims::Evidence::default()));
+        let whole = |evidence: &claims::Evidence| {
+            evidence.missing.is_empty() && evidence.trials.values().all(Records::is_whole)
+        };
+        let played = records.is_whole() || analysis::is_decided(&records);
         Self {
-            partial: !records.is_whole() && !analysis::is_decided(&records),
+            partial: !played || !evidence.as_ref().is_none_or(whole),
             validity: analysis.validity,
             rounds: analysis.rounds,
             arms: analysis.arms,
             deltas: analysis.deltas,
-            claims: Vec::new(),
+            claims,
+            evidence,
             selftest: None,
             header: records.header,
             records: records.slices,
@@ -199,10 +188,10 @@ impl Document {
         }
         let mut stored = Self::deserialize(&value).map_err(|e| malformed(e.to_string()))?;
         // A self-test goes on when these records are whole, and rests on more than them.
-        let (selftest, partial) = (stored.selftest.take(), stored.partial);
+        let (selftest, evidence, partial) = (stored.selftest.take(), stored.evidence.take(), stored.partial);
         let records = stored.into_records();
         verify::records(&records).map_err(contradiction)?;
-        let read = Self::of(records);
+        let read = Self::with(records, evidence);
         let read = Self { partial: read.partial || (selftest.is_some() && partial), selftest, ..read };
         verify::summary(&value, &read).map_err(contradiction)?;
         Ok(read)

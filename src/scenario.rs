@@ -19,6 +19,8 @@ use thiserror::Error;
 use toml::Spanned;
 
 use crate::arrivals::Arrivals;
+use crate::claims::Asked;
+use crate::claims::own::ClaimTables;
 use crate::gate::{Gate, UnknownArm};
 use crate::generator::{self, Pacing};
 use crate::mode::{self, Mode, UnknownMode};
@@ -120,6 +122,8 @@ pub struct Settings {
     pub service_threads: Option<NonZeroUsize>,
     /// A real collector instead of the embedded sink.
     pub endpoint: Option<Endpoint>,
+    /// Claims of the scenario's own, which `claims` puts to the test; `run` ignores them.
+    pub claims: Option<ClaimTables>,
     /// What goes wrong at the embedded sink; each makes an arm of every treatment that sends.
     pub fault: Option<OneOrMany<Faults>>,
     /// Another build of this program, whose arms the treatments are compared with.
@@ -251,6 +255,13 @@ impl<'de> Deserialize<'de> for ModeName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = Spanned::<String>::deserialize(deserializer)?;
         Ok(Self { at: name.span(), name: name.into_inner().trim().to_owned() })
+    }
+}
+
+impl ModeName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.name
     }
 }
 
@@ -607,7 +618,7 @@ impl Settings {
     }
 
     /// Reads the text of a scenario file; `path` is for messages.
-    fn read(text: &str, path: &Path) -> Result<Self, ScenarioError> {
+    pub(crate) fn read(text: &str, path: &Path) -> Result<Self, ScenarioError> {
         let settings: Self = toml::from_str(text)
             .map_err(|source| ScenarioError::Malformed { path: path.into(), source: Box::new(source) })?;
         for (key, name) in settings.mode_names() {
@@ -622,7 +633,8 @@ impl Settings {
     /// The names of modes that are asked for, each with its key.
     fn mode_names(&self) -> impl Iterator<Item = (&'static str, &ModeName)> {
         let treatments = self.mode.iter().flat_map(|names| &names.0).map(|name| ("mode", name));
-        self.baseline.iter().map(|name| ("baseline", name)).chain(treatments)
+        let claimed = self.claims.iter().flat_map(ClaimTables::mode_names);
+        self.baseline.iter().map(|name| ("baseline", name)).chain(treatments).chain(claimed)
     }
 
     /// The mode so called, among those that are built in and the scenario's own.
@@ -707,6 +719,7 @@ impl Settings {
             payment_delay: self.payment_delay.or(other.payment_delay),
             service_threads: self.service_threads.or(other.service_threads),
             endpoint: self.endpoint.or(other.endpoint),
+            claims: self.claims.or(other.claims),
             fault: self.fault.or(other.fault),
             against: self.against.or(other.against),
             max_regression: self.max_regression.or(other.max_regression),
@@ -731,6 +744,9 @@ pub struct Scenario {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub slo: Option<Slo>,
+    /// The claims that are put to the test; absent where none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claims: Option<Asked>,
     /// The conditions compared; the baseline stands first.
     pub arms: Vec<Arm>,
     /// Fresh launches of every arm.
@@ -1007,6 +1023,7 @@ impl Scenario {
             name: settings.name.unwrap_or_else(|| "run".into()),
             rps,
             slo: None,
+            claims: None,
             arms,
             rounds: settings.rounds.map_or(if settings.until.is_some() { ROUNDS_AT_MOST } else { 8 }, NonZeroU32::get),
             slices: settings.slices.map_or(2, NonZeroU32::get),
@@ -1162,6 +1179,56 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.contains(line) && error.contains(says), "{text:?} gave {error}");
         }
+    }
+
+    #[test]
+    fn errors_in_a_claim_name_the_line_and_the_key() {
+        const RIGHT: [&str; 7] = [
+            "[[claims]]",
+            "id = \"budget\"",
+            "statement = \"full costs less than 20 µs per request\"",
+            "metric = \"cpu_us_per_request\"",
+            "arm = \"full\"",
+            "limit = 20",
+            "unit = \"us\"",
+        ];
+        let with = |line: usize, text: &str| {
+            let mut lines = RIGHT.map(str::to_owned);
+            text.clone_into(&mut lines[line - 1]);
+            lines.join("\n")
+        };
+        assert!(parse(&RIGHT.join("\n")).is_ok());
+        for (line, text, says) in [
+            (4, "metric = \"cpu\"", "unknown variant `cpu`"),
+            (5, "arm = \"ful\"", "`claims.arm`: unknown mode `ful`, did you mean `full`?"),
+            (5, "arm = \"full\"\nbaseline = \"non\"", "line 6, `claims.baseline`: unknown mode `non`"),
+            (6, "limit = \"20\"", "expected f64"),
+            (7, "unit = \"ms\"", "unknown variant `ms`"),
+            (7, "unit = \"us\"\nlimti = 3", "line 8"),
+            (7, "unit = \"us\"\nestimator = \"isolated\"", "expected `end-to-end`"),
+        ] {
+            let error = parse(&with(line, text)).unwrap_err();
+            let line = if says.starts_with("line") { String::new() } else { format!("line {line}") };
+            assert!(error.contains(&line) || error.contains("line 8"), "{text} gave {error}");
+            assert!(error.contains(says), "{text} gave {error}");
+        }
+        // What no one key is to blame for is found at its table.
+        for (line, text, says) in [
+            (7, "", "missing field `unit`"),
+            (
+                7,
+                "unit = \"bytes\"",
+                "claim `budget`: `claims.unit` does not go with its metric; write us, %, % of a core",
+            ),
+            (6, "limit = inf", "claim `budget`: `claims.limit` must be a number"),
+            (4, "metric = \"capacity_rps\"", "`otelbench capacity`"),
+            (2, "id = \" \"", "`claims.id` must not be empty"),
+        ] {
+            let error = parse(&with(line, text)).unwrap_err();
+            assert!(error.contains("line 1") && error.contains(says), "{text} gave {error}");
+        }
+        let error = parse(&[RIGHT.join("\n"), RIGHT.join("\n")].join("\n")).unwrap_err();
+        assert!(error.contains("two claims are called `budget`"), "{error}");
     }
 
     #[test]

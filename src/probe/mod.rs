@@ -96,6 +96,7 @@ enum Hang {
 
 /// Whether the pitfall is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// It is.
@@ -108,6 +109,7 @@ pub enum Verdict {
 
 /// What one attempt showed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Observation {
     /// Whether the pitfall is there.
     pub verdict: Verdict,
@@ -129,6 +131,7 @@ impl Observation {
 
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Finding {
     /// The probe's name.
     pub probe: String,
