@@ -3,6 +3,7 @@
 //! [`View`] turns a document into words, each number formatted once; a renderer only lays them out.
 
 mod capacity;
+pub mod claims;
 pub mod compare;
 mod ledger;
 mod markdown;

@@ -133,7 +133,7 @@ fn title(document: &Document) -> String {
     }
 }
 
-fn setting(document: &Document) -> Vec<String> {
+pub(super) fn setting(document: &Document) -> Vec<String> {
     let header = &document.header;
     let scenario = &header.scenario;
     let machine = &header.machine;
@@ -323,7 +323,7 @@ pub(super) fn lost_cell(arm: &ArmSummary) -> String {
     }
 }
 
-fn warnings(document: &Document) -> Vec<String> {
+pub(super) fn warnings(document: &Document) -> Vec<String> {
     let mut warnings = document.selftest.as_ref().map_or_else(Vec::new, |found| selftest::warnings(found, document));
     if document.validity.verdict == Verdict::Invalid {
         warnings.push("The measurement is invalid, so no difference is given.".into());
@@ -420,7 +420,7 @@ fn telemetry_warnings(arm: &ArmSummary) -> Vec<String> {
     warnings
 }
 
-fn noise_floor(document: &Document) -> Option<String> {
+pub(super) fn noise_floor(document: &Document) -> Option<String> {
     let placebo = document.arms.iter().find(|arm| arm.role == Role::Placebo)?;
     let delta = delta(document, &placebo.name, headline(document))?;
     let (Some(relative), Some(absolute)) = (delta.relative, delta.absolute) else { return None };

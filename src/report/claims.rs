@@ -1,0 +1,315 @@
+//! What became of claims: a headline for each, the readings under it, and the sentence why.
+
+use std::fmt::Write;
+
+use console::{StyledObject, measure_text_width, pad_str, style};
+use textwrap::Options;
+
+use super::table::{WIDTH, wrapped};
+use super::view::{noise_floor, setting, warnings};
+use crate::claims::catalogue::NOT_TESTED;
+use crate::claims::{Asked, Bound, Claim, Figure, Reading, Verdict, as_given, digits};
+use crate::result::Document;
+use crate::units::grouped;
+
+/// Where the text begins: after the longest verdict and a gap.
+const INDENT: usize = "inconclusive".len() + 2;
+/// Where a reading begins.
+const READING: usize = 4;
+/// Width of what a reading is of.
+const SUBJECT: usize = 50;
+/// What stands where nothing is judged.
+const BESIDE: &str = "beside";
+
+/// What a report of claims says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimsView {
+    title: String,
+    /// Where and how, a line each.
+    setting: Vec<String>,
+    claims: Vec<Row>,
+    warnings: Vec<String>,
+    /// The noise floor, and what cannot be tested.
+    closing: Vec<String>,
+}
+
+/// One claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Row {
+    verdict: Verdict,
+    id: String,
+    statement: String,
+    why: String,
+    /// Of the reading that decides.
+    figure: String,
+    limit: String,
+    groups: Vec<Group>,
+}
+
+/// Readings of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Group {
+    /// What they are of, how they came about, and where they have to be.
+    head: String,
+    limit: String,
+    readings: Vec<Line>,
+}
+
+/// One reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Line {
+    verdict: &'static str,
+    subject: String,
+    figure: String,
+}
+
+impl ClaimsView {
+    /// The view of a document's claims.
+    pub fn of(document: &Document) -> Self {
+        let count = |verdict| document.claims.iter().filter(|claim| claim.verdict == verdict).count();
+        let mut places = setting(document);
+        if document.header.scenario.arms.is_empty() {
+            places.truncate(1);
+        }
+        let missing = document.evidence.iter().flat_map(|evidence| {
+            let unprobed = evidence.unprobed.iter().map(|(probe, why)| format!("the probe `{probe}`: {why}"));
+            evidence.missing.iter().cloned().chain(unprobed)
+        });
+        let published = matches!(document.header.scenario.claims, Some(Asked::Published(_)));
+        Self {
+            title: format!(
+                "{}: {} confirmed, {} refuted, {} inconclusive",
+                document.header.scenario.name,
+                count(Verdict::Confirmed),
+                count(Verdict::Refuted),
+                count(Verdict::Inconclusive),
+            ),
+            setting: places,
+            claims: document.claims.iter().map(row).collect(),
+            warnings: warnings(document)
+                .into_iter()
+                .chain(missing.map(|what| format!("Not measured: {what}.")))
+                .collect(),
+            closing: noise_floor(document).into_iter().chain(published.then(|| NOT_TESTED.to_owned())).collect(),
+        }
+    }
+}
+
+fn row(claim: &Claim) -> Row {
+    let mut groups: Vec<Group> = Vec::new();
+    for reading in &claim.readings {
+        let (head, limit) = (head(&reading.figure), limit(&reading.figure));
+        let line = line(reading);
+        match groups.iter_mut().find(|group| group.head == head && group.limit == limit) {
+            Some(group) => group.readings.push(line),
+            None => groups.push(Group { head, limit, readings: vec![line] }),
+        }
+    }
+    Row {
+        verdict: claim.verdict,
+        id: claim.id.clone(),
+        statement: claim.statement.clone(),
+        why: claim.reason.clone(),
+        figure: shown(&claim.figure),
+        limit: limit(&claim.figure),
+        groups,
+    }
+}
+
+fn head(figure: &Figure) -> String {
+    match figure.estimator {
+        Some(estimator) => format!("{}, {}", figure.denominator, estimator.as_str()),
+        None => figure.denominator.clone(),
+    }
+}
+
+/// Where a figure has to be; nothing where that is nowhere.
+fn limit(figure: &Figure) -> String {
+    let (Some(limit), Some(bound)) = (figure.limit, figure.bound) else { return String::new() };
+    let with_unit = format!("{} {}", as_given(limit), figure.unit);
+    match bound {
+        Bound::Below => format!("< {with_unit}"),
+        Bound::Above => format!("> {with_unit}"),
+        Bound::Within => format!("within ±{with_unit}"),
+        Bound::AtMost => "none".into(),
+    }
+}
+
+fn line(reading: &Reading) -> Line {
+    let verdict = match reading.verdict {
+        Some(verdict) if reading.counts => verdict.as_str(),
+        Some(_) | None => BESIDE,
+    };
+    Line { verdict, subject: reading.subject.clone(), figure: shown(&reading.figure) }
+}
+
+/// A figure with its interval, or a count with what was looked at.
+fn shown(figure: &Figure) -> String {
+    let unit = &figure.unit;
+    match (figure.estimate, figure.of, figure.low, figure.high) {
+        (None, ..) => "not measured".into(),
+        // Both are whole.
+        (Some(wrong), Some(of), ..) => format!("{} of {} {unit}", grouped(wrong as u64), grouped(of as u64)),
+        (Some(estimate), None, Some(low), Some(high)) => {
+            format!("{} ({} … {}) {unit}", digits(estimate), digits(low), digits(high))
+        }
+        (Some(estimate), ..) => format!("{} {unit}", digits(estimate)),
+    }
+}
+
+/// Lays the claims of a document out for a terminal of 100 columns; `colour` adds weight and colour, and no meaning.
+pub fn table(document: &Document, colour: bool) -> String {
+    let view = ClaimsView::of(document);
+    let styled = |text: &str, how: fn(StyledObject<String>) -> StyledObject<String>| {
+        if colour { how(style(text.to_owned()).force_styling(true)).to_string() } else { text.to_owned() }
+    };
+    let mut out: Vec<String> = wrapped(&view.title, "  ").iter().map(|line| styled(line, StyledObject::bold)).collect();
+    let dim = |line: String| styled(&line, StyledObject::dim);
+    out.extend(view.setting.iter().flat_map(|line| wrapped(line, "")).map(dim));
+    for claim in &view.claims {
+        let colour_of: fn(StyledObject<String>) -> StyledObject<String> = match claim.verdict {
+            Verdict::Confirmed => StyledObject::green,
+            Verdict::Refuted => StyledObject::red,
+            Verdict::Inconclusive => StyledObject::yellow,
+        };
+        out.push(String::new());
+        let verdict = styled(&format!("{:INDENT$}", claim.verdict.as_str()), colour_of);
+        let headline = format!("{}  {}", claim.id, claim.statement);
+        let mut lines = indented(&headline, INDENT).into_iter();
+        if let Some(first) = lines.next() {
+            out.push(verdict + &styled(first.trim_start(), StyledObject::bold));
+        }
+        out.extend(lines.map(|line| styled(&line, StyledObject::bold)));
+        out.extend(indented(&claim.why, INDENT));
+        for group in &claim.groups {
+            let limit = if group.limit.is_empty() { String::new() } else { format!(": {}", group.limit) };
+            out.extend(indented(&format!("{}{limit}", group.head), READING).into_iter().map(dim));
+            out.extend(group.readings.iter().map(columns));
+        }
+    }
+    out.push(String::new());
+    let warning = |line: String| styled(&line, StyledObject::yellow);
+    out.extend(view.warnings.iter().flat_map(|text| wrapped(&format!("! {text}"), "  ")).map(warning));
+    out.extend(view.closing.iter().flat_map(|text| wrapped(text, "")).map(dim));
+    out.join("\n") + "\n"
+}
+
+/// A reading in its columns.
+fn columns(line: &Line) -> String {
+    let room = WIDTH - READING - INDENT - SUBJECT - 2;
+    let subject = pad_str(&line.subject, SUBJECT, console::Alignment::Left, None);
+    let blanks = room.saturating_sub(measure_text_width(&line.figure));
+    format!("{:READING$}  {:INDENT$}{subject}{:blanks$}{}", "", line.verdict, "", line.figure)
+}
+
+/// Breaks a text into lines that begin so many columns in.
+fn indented(text: &str, columns: usize) -> Vec<String> {
+    let lines = textwrap::wrap(text, Options::new(WIDTH - columns));
+    lines.iter().map(|line| format!("{:columns$}{line}", "")).collect()
+}
+
+/// Lays the claims of a document out as Markdown: a row for each claim, and one for each of its readings.
+pub fn markdown(document: &Document) -> String {
+    let view = ClaimsView::of(document);
+    let mut out = format!("### {}\n\n", view.title);
+    // Writing to a string cannot fail.
+    for line in &view.setting {
+        let _ = writeln!(out, "- {line}");
+    }
+    out.push_str("\n| claim | reading | measured (90 %) | limit | verdict |\n| --- | --- | ---: | ---: | --- |\n");
+    for claim in &view.claims {
+        let _ = writeln!(
+            out,
+            "| **{}** | **{}**: {} | {} | {} | **{}** |",
+            claim.id,
+            claim.statement,
+            claim.why,
+            claim.figure,
+            claim.limit,
+            claim.verdict.as_str()
+        );
+        for group in &claim.groups {
+            for line in &group.readings {
+                let _ = writeln!(
+                    out,
+                    "| | {}; {} | {} | {} | {} |",
+                    line.subject, group.head, line.figure, group.limit, line.verdict
+                );
+            }
+        }
+    }
+    for warning in &view.warnings {
+        let _ = writeln!(out, "\n> **Warning.** {warning}");
+    }
+    for text in &view.closing {
+        let _ = writeln!(out, "\n{text}");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::claims::{Encounter, Evidence};
+    use crate::fixture::{self, noise};
+    use crate::isolated::Isolated;
+
+    /// Claims of every verdict and every kind of figure.
+    fn document() -> Document {
+        let cost = |arm: &str, round| match arm {
+            "metrics" => 20.0 * noise("round", round),
+            "bridge" => 20.0 * noise("round", round) + 0.15 + 0.01 * (noise(arm, round) - 1.0),
+            _ => 40.0 * noise(arm, round),
+        };
+        let mut records = fixture::run_of_modes("metrics,bridge,traces,full,full-http,full-mtls", 8, cost);
+        let ids =
+            ["bridge-cpu", "metric-export", "span-record", "queue-10k", "grpc-vs-http", "mtls", "single-recorder"];
+        records.header.scenario.claims = Some(Asked::Published(ids.map(str::to_owned).into()));
+        for lane in records.lanes.iter_mut().filter(|lane| lane.arm == "full" && lane.round > 0) {
+            let spans = lane.account.spans.get_or_insert_default();
+            (spans.ended, spans.dropped) = (spans.ended + 1_500, spans.dropped + 1_500);
+        }
+        let readings =
+            [("order-metrics", 900.0), ("order-bridge", 1_050.0), ("span-none", 2.0), ("span-recorded", 1_204.0)];
+        let rounds = |name: &str, ns: f64| (0..8).map(|round| ns * noise(name, round)).collect();
+        let encounter = |shows: &str, stranger: bool| Encounter {
+            shows: shows.into(),
+            stranger,
+            ended: 36,
+            received: if stranger { 0 } else { 36 },
+            refused_connections: u64::from(stranger),
+            refused_connection: stranger.then(|| "TLS handshake: peer sent no certificates".into()),
+        };
+        let evidence = Evidence {
+            isolated: Some(Isolated {
+                rounds: 8,
+                readings: readings.map(|(name, ns)| (name.to_owned(), rounds(name, ns))).into(),
+            }),
+            encounters: vec![encounter("the right certificate", false), encounter("no certificate", true)],
+            unprobed: [("second-install".to_owned(), "it did not end within 60 s".to_owned())].into(),
+            ..Evidence::default()
+        };
+        Document::with(records, Some(evidence))
+    }
+
+    #[test]
+    fn claims_in_a_terminal_of_100_columns() {
+        let text = table(&document(), false);
+        assert!(text.lines().all(|line| measure_text_width(line) <= WIDTH), "{text}");
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn claims_on_a_page() {
+        insta::assert_snapshot!(markdown(&document()));
+    }
+
+    #[test]
+    fn every_published_claim_finds_room_for_its_subjects() {
+        for claim in crate::claims::catalogue::all() {
+            for subject in claim.subjects() {
+                assert!(measure_text_width(subject) <= SUBJECT, "{}: {subject}", claim.id);
+            }
+        }
+    }
+}
