@@ -12,7 +12,9 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use serde::de::DeserializeOwned;
 
 use crate::arrivals::Arrivals;
+use crate::claims::catalogue;
 use crate::commands::Failure;
+use crate::commands::claims::FailOn;
 use crate::commands::compare::Question as Comparison;
 use crate::commands::load::{Assignment, Pace};
 use crate::commands::pipeline::Question;
@@ -49,6 +51,7 @@ Examples:
   otelbench run --mode metrics,full --rounds 12  two modes against none, in more rounds
   otelbench run scenarios/article.toml           a scenario from a file; flags win over it
   otelbench capacity --slo p99=10ms --mode full  the highest rate with the full stack, and without
+  otelbench claims --only metric-record          what was claimed, measured here, and a verdict
   otelbench pipeline --spans-per-second 20000    batch settings that lose nothing at 20 000 spans/s
   otelbench compare main.json branch.json --max-regression cpu_us_per_request:full=5%
   otelbench trend nightly/*.json                 where did a cost change?
@@ -67,6 +70,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Find the highest rate that each mode sustains within an SLO
     Capacity(Box<CapacityArgs>),
+    /// Put published claims about the cost of telemetry to the test, a verdict each
+    Claims(Box<ClaimsArgs>),
     /// Find the highest rate of spans that batch settings take without loss, and settings for a rate
     Pipeline(Box<PipelineArgs>),
     /// Compare two stored results, and fail where the second is worse than a gate allows
@@ -381,6 +386,90 @@ impl CapacityArgs {
     pub fn into_parts(self) -> (Option<PathBuf>, Settings) {
         let (file, settings) = self.experiment.into_parts();
         (file, Settings { slo: self.slo, ..settings })
+    }
+}
+
+/// `otelbench claims`.
+#[derive(Debug, Args)]
+#[command(after_help = claims_help())]
+pub struct ClaimsArgs {
+    /// A scenario file; the claims in its [[claims]] tables take the place of the published ones
+    #[arg(value_name = "SCENARIO.toml")]
+    scenario: Option<PathBuf>,
+    /// The claims to test, separated by commas [default: all]
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Fail where a claim is refuted (exit code 1); with inconclusive also where one is that (exit code 3)
+    #[arg(long, value_name = "VERDICT", value_parser = named::<FailOn>(&["refuted", "inconclusive"]))]
+    fail_on: Option<FailOn>,
+    /// Requests per second [default: 10000]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    rps: Option<Rate>,
+    /// Fresh launches of every arm [default: 12; 8 with claims of the scenario's own]
+    #[arg(long, value_name = "N")]
+    rounds: Option<NonZeroU32>,
+    /// Slices of load per lane and round [default: 1; 2 with claims of the scenario's own]
+    #[arg(long, value_name = "N")]
+    slices: Option<NonZeroU32>,
+    /// Length of a slice [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = parse_positive_duration)]
+    slice: Option<Duration>,
+    /// Load on every fresh lane before its first slice [default: 500ms]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    warmup: Option<Duration>,
+    /// Seed of the order of play [default: from the clock]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Where the result goes [default: results/TIME-SCENARIO.json]
+    #[arg(long, value_name = "PATH")]
+    out: Option<PathBuf>,
+    /// What to print [default: table]
+    #[arg(long, value_name = "FORMAT", value_parser = formats())]
+    format: Option<Format>,
+    /// No progress and no warnings on stderr
+    #[arg(long)]
+    quiet: bool,
+}
+
+fn claims_help() -> String {
+    let claims = catalogue::all();
+    let width = claims.iter().map(|claim| claim.id.len()).max().unwrap_or(0);
+    let lines: Vec<String> = claims.iter().map(|claim| format!("  {:width$}  {}", claim.id, claim.statement)).collect();
+    format!("Claims:\n{}\n\n{CLAIMS_EXAMPLES}", lines.join("\n"))
+}
+
+const CLAIMS_EXAMPLES: &str = "\
+Examples:
+  otelbench claims                               all of them, in some ten minutes
+  otelbench claims --only metric-record,bridge-cpu --rounds 20
+  otelbench claims budget.toml --fail-on refuted
+
+A scenario file makes claims of its own, and then measures what they take:
+  [[claims]]
+  id = \"budget\"
+  statement = \"full costs less than 20 µs per request\"
+  metric = \"cpu_us_per_request\"
+  arm = \"full\"
+  limit = 20
+  unit = \"us\"
+The unit is us, bytes or allocations as the metric has it, \"%\" of the baseline, \"% of a core\" or \"% of the machine\"";
+
+impl ClaimsArgs {
+    /// The scenario file, what the flags say, the claims that are asked for, and what should fail.
+    pub fn into_parts(self) -> (Option<PathBuf>, Settings, Vec<String>, Option<FailOn>) {
+        let settings = Settings {
+            rps: self.rps,
+            rounds: self.rounds,
+            slices: self.slices,
+            slice: self.slice,
+            warmup: self.warmup,
+            seed: self.seed,
+            out: self.out,
+            format: self.format,
+            quiet: self.quiet.then_some(true),
+            ..Settings::default()
+        };
+        (self.scenario, settings, self.only, self.fail_on)
     }
 }
 

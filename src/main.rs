@@ -35,6 +35,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             let (file, flags) = args.into_parts();
             commands::capacity::run(file.as_deref(), flags)
         }
+        Command::Claims(args) => {
+            let (file, flags, only, fail_on) = args.into_parts();
+            commands::claims::run(file.as_deref(), flags, &only, fail_on)
+        }
         Command::Load(args) => commands::load::run(&args.into_assignment()?),
         Command::Pipeline(args) => commands::pipeline::run(args.into_question()),
         Command::Compare(args) => commands::compare::run(&args.into_question()),

@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 pub mod capacity;
+pub mod claims;
 pub mod compare;
 pub mod emit;
 pub mod isolated;

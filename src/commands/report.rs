@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Failure, print, read};
+use super::{Failure, claims, print, read};
 use crate::scenario::Format;
 
 /// Renders a stored result, or the records of a run that was cut short.
@@ -10,5 +10,6 @@ use crate::scenario::Format;
 /// # Errors
 /// When the file is no result of this version.
 pub fn run(result: &Path, format: Format) -> Result<(), Failure> {
-    print(&read(result)?, format)
+    let document = read(result)?;
+    if document.claims.is_empty() { print(&document, format) } else { claims::show(&document, format) }
 }

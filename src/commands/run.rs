@@ -43,14 +43,10 @@ pub(super) fn conduct(
     flags: Settings,
     resolve: impl FnOnce(Settings) -> Result<Scenario, ScenarioError>,
 ) -> Result<(), Failure> {
-    let usage = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
-    let settings = match file {
-        Some(path) => flags.or(Settings::from_file(path).map_err(|e| usage(&e))?),
-        None => flags,
-    };
+    let settings = settings(file, flags)?;
     let (format, quiet) = (settings.format.unwrap_or_default(), settings.quiet.unwrap_or(false));
     let (out, seed) = (settings.out.clone(), settings.seed);
-    let scenario = resolve(settings).map_err(|e| usage(&e))?;
+    let scenario = resolve(settings).map_err(|error| Failure::Usage(error.to_string()))?;
     let started = SystemTime::now();
     let seed = seed.unwrap_or_else(|| clock_seed(started));
     let out = out.unwrap_or_else(|| default_out(&scenario.name, started));
@@ -60,6 +56,14 @@ pub(super) fn conduct(
     };
     let played = play(scenario, seed, &out, quiet)?;
     report(played, &out, format, quiet)
+}
+
+/// What the flags say, and where they are silent the file.
+pub(super) fn settings(file: Option<&Path>, flags: Settings) -> Result<Settings, Failure> {
+    match file {
+        Some(path) => Ok(flags.or(Settings::from_file(path).map_err(|error| Failure::Usage(error.to_string()))?)),
+        None => Ok(flags),
+    }
 }
 
 /// Continues the run that `records` holds, by its own plan and from its first round that was not played to its end.
