@@ -64,7 +64,7 @@ pub fn run(file: Option<&Path>, flags: Settings, only: &[String], fail_on: Optio
 
 /// Measures what the plan says, one thing after the other; what is cut short leaves what was measured before.
 fn measured(plan: Plan, seed: u64, out: &Path, quiet: bool) -> Result<(Document, Option<Cut>), Failure> {
-    let (document, cut) = play(plan.scenario.clone(), seed, out, quiet)?;
+    let (document, cut) = play(&plan.scenario, seed, out, quiet)?;
     let mut evidence = Evidence::default();
     let gathered = match cut {
         None => gather(plan, seed, out, quiet, &mut evidence),
@@ -106,7 +106,7 @@ fn gather(plan: Plan, seed: u64, out: &Path, quiet: bool, evidence: &mut Evidenc
         let played = trial.scenario(scenario.rps, scenario.slice);
         let played = played.map_err(|error| Failure::Usage(format!("the trial `{}`: {error}", trial.name())))?;
         begin(&format!("the trial `{}`", trial.name()));
-        let (document, cut) = play(played, seed, &beside(out, trial.name()), quiet)?;
+        let (document, cut) = play(&played, seed, &beside(out, trial.name()), quiet)?;
         evidence.trials.insert(trial.name().to_owned(), document.into_records());
         cut.map_or(Ok(()), |cut| Err(Stopped::Cut(cut)))?;
     }

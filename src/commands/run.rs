@@ -54,7 +54,7 @@ pub(super) fn conduct(
         None => scenario,
         Some(budget) => allotted(scenario, budget, seed, &out, quiet)?,
     };
-    let played = play(scenario, seed, &out, quiet)?;
+    let played = play(&scenario, seed, &out, quiet)?;
     report(played, &out, format, quiet)
 }
 
@@ -120,7 +120,7 @@ pub(super) type Outcome = (Document, Option<Cut>);
 ///
 /// # Errors
 /// When it cannot begin.
-pub(super) fn play(scenario: Scenario, seed: u64, out: &Path, quiet: bool) -> Result<Outcome, Failure> {
+pub(super) fn play(scenario: &Scenario, seed: u64, out: &Path, quiet: bool) -> Result<Outcome, Failure> {
     let plan = Plan::new(&scenario.arm_names(), scenario.rounds, scenario.slices, seed);
     let header = Header {
         schema: SCHEMA.into(),
@@ -132,7 +132,7 @@ pub(super) fn play(scenario: Scenario, seed: u64, out: &Path, quiet: bool) -> Re
         plan: plan.clone(),
     };
     let log = open_log(out, header)?;
-    conduct_plan(&scenario, plan, log, quiet)
+    conduct_plan(scenario, plan, log, quiet)
 }
 
 /// Plays what is left of a plan.
@@ -148,7 +148,7 @@ fn conduct_plan(scenario: &Scenario, plan: Plan, mut log: RecordLog, quiet: bool
 /// nothing else.
 fn allotted(scenario: Scenario, budget: Duration, seed: u64, out: &Path, quiet: bool) -> Result<Scenario, Failure> {
     let begun = Instant::now();
-    let (document, cut) = play(budget::pilot(&scenario), seed, &out.with_extension("pilot.json"), quiet)?;
+    let (document, cut) = play(&budget::pilot(&scenario), seed, &out.with_extension("pilot.json"), quiet)?;
     let took = begun.elapsed();
     judged(&document, cut, &out.with_extension("pilot.json"))?;
     let observed = Observed::of(&document.into_records(), took).ok_or_else(|| {

@@ -71,7 +71,7 @@ pub fn run(asked: &Asked) -> Result<(), Failure> {
     })?;
     plays.say("injected costs");
     let scenario = scenarios::injected(measure, base_us, &INJECTED).map_err(usage)?;
-    let (mut document, mut cut) = play(scenario, plays.seed, &out, asked.quiet)?;
+    let (mut document, mut cut) = play(&scenario, plays.seed, &out, asked.quiet)?;
 
     let mut selftest = Selftest { repeats_planned: asked.aa, ..Selftest::default() };
     if cut.is_none() {
@@ -114,7 +114,7 @@ impl Plays<'_> {
         scenario: Result<Scenario, ScenarioError>,
     ) -> Result<(Document, Option<Cut>), Failure> {
         self.say(what);
-        play(scenario.map_err(usage)?, self.seed, &self.beside(name), self.quiet)
+        play(&scenario.map_err(usage)?, self.seed, &self.beside(name), self.quiet)
     }
 
     /// Plays what the other checks need, and makes all of them unless something cuts that short.
@@ -149,7 +149,7 @@ impl Plays<'_> {
             self.say(&format!("short run {number} of {planned}"));
             let scenario = scenarios::injected(measure, base_us, &INJECTED_IN_REPEATS).map_err(usage)?;
             let out = folder.join(format!("{number:03}.json"));
-            let (run, cut) = play(scenario, self.seed.wrapping_add(number.into()), &out, true)?;
+            let (run, cut) = play(&scenario, self.seed.wrapping_add(number.into()), &out, true)?;
             if cut.is_some() {
                 return Ok(cut);
             }
