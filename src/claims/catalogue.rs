@@ -272,7 +272,8 @@ fn view_drops_label() -> Vec<Question> {
     };
     vec![
         series("with the view", trials::VIEWED),
-        beside(series("without it", trials::LABELLED)),
+        // The SDK keeps 2 000 series of an instrument and joins the rest.
+        beside(series("without it, up to the SDK's own limit", trials::LABELLED)),
         memory("with the view", trials::VIEWED),
         memory("without it", trials::LABELLED),
     ]

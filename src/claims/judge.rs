@@ -452,10 +452,14 @@ fn overall(questions: &[Question], readings: &[Reading]) -> (Verdict, usize, Str
     };
     let found: Vec<(Option<&str>, (Verdict, usize))> =
         senses.iter().filter_map(|(sense, subjects)| Some((*sense, of_sense(subjects)?))).collect();
-    let Some((_, (verdict, decides))) = found.first().copied() else {
+    // Where all are kept, the one that is kept most narrowly says most.
+    let telling =
+        found.iter().rev().max_by(|(_, a), (_, b)| room_kept(readings, *a).total_cmp(&room_kept(readings, *b)));
+    let Some(&(_, (verdict, decides))) = telling else {
         return (Verdict::Inconclusive, 0, "nothing of it can be judged".into());
     };
     if found.iter().any(|(_, (other, _))| *other != verdict) {
+        let decides = found[0].1.1;
         let said: Vec<String> = found
             .iter()
             .map(|(sense, (verdict, _))| format!("{}: {}", sense.unwrap_or("as a whole"), verdict.as_str()))
@@ -463,6 +467,11 @@ fn overall(questions: &[Question], readings: &[Reading]) -> (Verdict, usize, Str
         return (Verdict::Inconclusive, decides, format!("it depends on what is meant; {}", said.join(", ")));
     }
     (verdict, decides, why(questions, readings, decides, verdict))
+}
+
+/// How near to its limit the figure of a reading is, if it keeps to it.
+fn room_kept(readings: &[Reading], (verdict, place): (Verdict, usize)) -> f64 {
+    if verdict == Verdict::Confirmed { room(&readings[place]) } else { 0.0 }
 }
 
 /// How near to its limit a figure is that keeps to it: 1 is at it.
@@ -480,10 +489,8 @@ fn why(questions: &[Question], readings: &[Reading], decides: usize, verdict: Ve
     let reading = &readings[decides];
     let alike = |place: &usize| questions[*place].counts && readings[*place].verdict.is_some();
     let covered: Vec<usize> = (0..readings.len()).filter(alike).collect();
-    let first = match covered.as_slice() {
-        [_] => reading.reason.clone(),
-        _ => format!("{} ({}): {}", reading.subject, of_estimator(reading), reading.reason),
-    };
+    let Reading { subject, figure, reason, .. } = reading;
+    let first = format!("{subject}, {} ({}): {reason}", figure.denominator, of_estimator(reading));
     let others: Vec<&Reading> =
         covered.iter().filter(|place| **place != decides).map(|place| &readings[*place]).collect();
     let twin = others
