@@ -115,7 +115,7 @@ fn one_reading_that_the_words_cover_refutes_a_claim_and_all_together_confirm_it(
     let on = |evidence: &Evidence| verdict_on("metric-record", run("full", |_, _| 0.0), evidence);
     let claim = on(&isolated(&all("histogram-macro-bridge")));
     assert_eq!(claim.verdict, Verdict::Refuted);
-    assert!(claim.reason.starts_with("histogram, by macro, bridge (isolated): "), "{}", claim.reason);
+    assert!(claim.reason.starts_with("histogram, by macro, bridge, per record (isolated): "), "{}", claim.reason);
     assert!((1.9..2.1).contains(&claim.figure.estimate.unwrap()), "{:?}", claim.figure);
     assert_eq!(on(&isolated(&all(""))).verdict, Verdict::Confirmed);
     let claim = on(&isolated(&all("")[1..]));
@@ -123,6 +123,41 @@ fn one_reading_that_the_words_cover_refutes_a_claim_and_all_together_confirm_it(
     assert!(claim.reason.contains("`counter-macro-prometheus` was not measured"), "{}", claim.reason);
     let claim = on(&Evidence::default());
     assert!(claim.verdict == Verdict::Inconclusive && claim.figure.estimate.is_none(), "{claim:?}");
+}
+
+#[test]
+fn of_readings_that_all_keep_a_claim_the_one_that_keeps_it_most_narrowly_speaks() {
+    let claims = catalogue::all();
+    let claim = claims.iter().find(|claim| claim.id == "span-export").unwrap();
+    // Milliseconds of 5: median, 99 % and largest, of traces and of full.
+    let estimates = [0.7, 4.2, 2.7, 0.6, 4.6, 2.8];
+    let readings: Vec<Reading> = claim
+        .questions
+        .iter()
+        .zip(estimates)
+        .map(|(question, estimate)| Reading {
+            subject: question.subject.clone(),
+            counts: true,
+            figure: Figure {
+                limit: Some(5.0),
+                bound: Some(Bound::Below),
+                unit: "ms".into(),
+                denominator: question.denominator.clone(),
+                estimate: Some(estimate),
+                of: None,
+                low: None,
+                high: None,
+                confidence: None,
+                estimator: Some(Estimator::EndToEnd),
+                rounds: 12,
+            },
+            verdict: Some(Verdict::Confirmed),
+            reason: "it is".into(),
+        })
+        .collect();
+    let (verdict, decides, reason) = overall(&claim.questions, &readings);
+    assert_eq!((verdict, decides), (Verdict::Confirmed, 4));
+    assert!(reason.starts_with("full, time of 99 % of the exports (end-to-end): it is"), "{reason}");
 }
 
 #[test]
