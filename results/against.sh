@@ -19,8 +19,8 @@ for run in $(seq "$runs"); do
     for build in rebuilt regressed; do
         code=0
         report=$("$here/otelbench-$build" run --mode full --against "$here/otelbench-base" --no-placebo \
-            --rounds 12 --slices 1 --slice 600ms --warmup 200ms --seed "$run" \
-            --max-regression cpu_us_per_request:full=2% --out "$here/$build-$run.json" --quiet 2> /dev/null) || code=$?
+            --rounds 16 --slices 1 --slice 600ms --warmup 200ms --seed "$run" \
+            --max-regression cpu_us_per_request:full=1% --out "$here/$build-$run.json" --quiet 2> /dev/null) || code=$?
         printf '%-9s run %2d  exit %d  %s\n' "$build" "$run" "$code" "$(grep '^Gate' <<< "$report" || true)"
     done
 done

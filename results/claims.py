@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""The verdicts of a claims result, a row each, as Markdown: results/claims.py results/claims.json"""
+"""The verdicts of a claims result, a row each, as Markdown:
+
+    otelbench report results/claims.json --format json | results/claims.py
+"""
 
 import json
 import sys
 
-with open(sys.argv[1]) as file:
-    claims = json.load(file)["claims"]
+claims = json.load(sys.stdin)["claims"]
 print("| | claim | verdict | because |")
 print("| --- | --- | --- | --- |")
 for claim in claims:
