@@ -44,8 +44,8 @@ pub(crate) fn digits(value: f64) -> String {
         size if size >= 9.995 => format!("{sign}{size:.1}"),
         size if size >= 0.0995 => format!("{sign}{size:.2}"),
         size if size >= 5e-5 => {
-            // Two digits after the zeros; six decimals by the bound above.
-            let decimals = (1.0 - size.log10().floor()) as usize;
+            // Two digits after the zeros, and no more than four decimals: what is smaller is nothing to any of these limits.
+            let decimals = ((1.0 - size.log10().floor()) as usize).min(4);
             format!("{sign}{size:.decimals$}")
         }
         _ => "0".into(),
@@ -69,7 +69,7 @@ mod tests {
                 .into();
         assert_eq!(
             written,
-            ["12 346", "214", "42.3", "5.68", "1.00", "0.10", "0.62", "0.012", "0.00046", "−3.21", "0", "unbounded"]
+            ["12 346", "214", "42.3", "5.68", "1.00", "0.10", "0.62", "0.012", "0.0005", "−3.21", "0", "unbounded"]
         );
         assert_eq!([0.1, 1.5, 20.0, -2.0].map(as_given), ["0.1", "1.5", "20", "−2"]);
     }
