@@ -1,13 +1,9 @@
 //! The capacity of a batch pipeline: against a collector that takes a known time, and `otelbench pipeline` end to end.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
-
 use std::process::Output;
 use std::time::Duration;
 
-use common::{alone, otelbench, ran, stderr, stdout, valid};
+use crate::common::{alone, otelbench, ran, stderr, stdout, valid};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};

@@ -1,10 +1,6 @@
 //! Runs that do not reach their end: nothing measured is lost, and no lane stays behind.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
-
-use common::{Running, document, is_alive, ran, stderr, stdout, until};
+use crate::common::{Running, document, is_alive, ran, stderr, stdout, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use otelbench::record::Records;

@@ -3,10 +3,6 @@
 //! Without a collector nothing is checked, and the output of `cargo test` says so. `OTELBENCH_COLLECTOR` names one that was
 //! built elsewhere.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
-
 use std::collections::{BTreeSet, HashMap};
 use std::env;
 use std::fs::{self, File};
@@ -15,7 +11,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
-use common::{alone, document, otelbench, stderr, until};
+use crate::common::{alone, document, otelbench, stderr, until};
 use otelbench::result::Document;
 use otelbench::service::SPANS;
 use otelbench::telemetry::SERVICE_NAME;

@@ -1,15 +1,11 @@
 //! The isolated estimators, each in processes of its own as users have them. What is asserted is structure and order, never
 //! how fast anything is.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
-
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 
-use common::{PROGRAM, otelbench, ran, stderr};
+use crate::common::{PROGRAM, otelbench, ran, stderr, stdout};
 use otelbench::isolated::{self, Isolated, IsolatedError};
 
 fn measured(names: &[&str], rounds: u32, seed: u64) -> (Isolated, Vec<String>) {
@@ -85,9 +81,9 @@ fn every_round_launches_each_once_in_an_order_of_its_own() {
 fn what_the_user_has_set_does_not_change_what_is_measured() {
     // With this sampler no span would arrive, and the launch would fail.
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "spans_have_a_value"]).env("OTEL_TRACES_SAMPLER", "always_off");
+    command.args(["--exact", "isolated::spans_have_a_value"]).env("OTEL_TRACES_SAMPLER", "always_off");
     let output = command.output().unwrap();
-    assert!(output.status.success() && common::stdout(&output).contains("1 passed"), "{}", common::stdout(&output));
+    assert!(output.status.success() && stdout(&output).contains("1 passed"), "{}", stdout(&output));
 }
 
 #[test]
@@ -117,11 +113,11 @@ fn a_launch_ends_with_who_has_launched_it() {
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
     let mut launch = otelbench(&format!("{} order-full {endpoint}", isolated::SUBCOMMAND));
     let output = launch.stdin(Stdio::null()).output().unwrap();
-    assert_eq!((output.status.code(), common::stdout(&output)), (Some(0), String::new()));
+    assert_eq!((output.status.code(), stdout(&output)), (Some(0), String::new()));
 }
 
 #[test]
 fn the_subcommand_is_hidden() {
     let help = otelbench("--help").output().unwrap();
-    assert!(!common::stdout(&help).contains(isolated::SUBCOMMAND));
+    assert!(!stdout(&help).contains(isolated::SUBCOMMAND));
 }

@@ -1,14 +1,10 @@
 //! What bad input gets: one message that says what would be right, exit code 2, and nothing launched.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
-
 use std::fs;
 use std::net::TcpListener;
 use std::process::Output;
 
-use common::{otelbench, ran, stderr};
+use crate::common::{PROGRAM, otelbench, ran, stderr};
 
 fn refused(output: &Output, says: &[&str]) {
     let message = stderr(output);
@@ -108,10 +104,8 @@ fn a_result_that_is_none_is_refused() {
 #[test]
 fn more_connections_than_open_files_are_refused() {
     let run = |options: &str| {
-        let command = format!(
-            "ulimit -n 256; exec {} run --connections 200 {options} --out target/unwritten/r.json",
-            common::PROGRAM
-        );
+        let command =
+            format!("ulimit -n 256; exec {PROGRAM} run --connections 200 {options} --out target/unwritten/r.json");
         std::process::Command::new("sh").args(["-c", &command]).output().unwrap()
     };
     refused(&run("--mode full"), &["--connections 200", "ulimit -n 464"]);

@@ -1,14 +1,11 @@
 //! The OTLP receiver against the real exporters, its faults, and against whoever means it ill.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::common::{ran, stderr};
 use flate2::Compression as Gzip;
 use flate2::write::GzEncoder;
 use http_body_util::{BodyExt, Full};
@@ -638,8 +635,8 @@ fn faults_of_the_command_line_are_refused_with_what_would_be_right() {
         ("sink --fault dwon", "`dwon` is no fault: write down, slow:TIME"),
         ("sink --fault slow:1s --fault traces/slow:2s@5s", "--fault: `slow:1s` and `traces/slow:2s@5s` contradict"),
     ] {
-        let output = common::ran(arguments);
-        let said = common::stderr(&output);
+        let output = ran(arguments);
+        let said = stderr(&output);
         assert_eq!((output.status.code(), said.contains(hint)), (Some(2), true), "{said}");
     }
 }

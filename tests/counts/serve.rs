@@ -1,14 +1,10 @@
 //! `otelbench serve` and `otelbench sink` alone, as a user with a terminal and curl meets them.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
-use common::{otelbench, ran, stdout};
+use crate::common::{otelbench, ran, stderr, stdout};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use otelbench::certificates::Certificates;
@@ -226,5 +222,5 @@ fn tls_to_a_collector_in_plaintext_is_told_so() {
 fn mutual_tls_without_a_certificate_of_ones_own_is_refused_before_anything_begins() {
     let output = ran("serve --mode full-mtls --addr 127.0.0.1:0 --endpoint https://localhost:1");
     assert_eq!(output.status.code(), Some(2));
-    assert!(common::stderr(&output).contains("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"), "{output:?}");
+    assert!(stderr(&output).contains("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"), "{output:?}");
 }

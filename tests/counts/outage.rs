@@ -1,10 +1,6 @@
 //! Collectors that fail, end to end: the service answers all the same, and the ledger says where its telemetry went.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
-
-use common::{RPS, alone, document, otelbench, stderr};
+use crate::common::{RPS, alone, document, otelbench, stderr};
 use otelbench::record::LaneRecord;
 use otelbench::service::ORDERS_TOTAL;
 

@@ -1,14 +1,10 @@
 //! What careless handlers let out, and what keeps it in: redaction, views and filters, to the last byte that is sent.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::lane::{Kept, Orders, Relay, stands_in};
+use crate::common::lane::{Kept, Orders, Relay, stands_in};
 use otelbench::generator::Requests;
 use otelbench::mode::{self, Handlers, Logs, Metrics, Mode, SpanExporter, Traces, Views};
 use otelbench::service::{self, Order};

@@ -1,15 +1,11 @@
 //! `otelbench load` against the order service: what the generator counts is what the service counts.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::MutexGuard;
 
-use common::{RPS, alone, otelbench, ran, stderr, stdout};
+use crate::common::{PROGRAM, RPS, alone, otelbench, ran, stderr, stdout, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use otelbench::generator::{Played, THREAD, Verdict};
@@ -103,7 +99,7 @@ fn answers_that_are_no_success_fail_under_their_status_and_make_the_measurement_
 fn sigint_prints_the_partial_report() {
     let service = Service::start();
     let mut child = service.load("/order", "--rps 200 --duration 10m").stdout(Stdio::piped()).spawn().unwrap();
-    common::until(|| service.orders() > 20);
+    until(|| service.orders() > 20);
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
     let mut text = String::new();
     child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
@@ -119,7 +115,7 @@ fn a_second_signal_quits_at_once() {
     let (unread, mut full) = std::io::pipe().unwrap();
     full.write_all(&vec![b' '; PIPE_HOLDS]).unwrap();
     let mut child = service.load("/order", "--rps 200 --duration 10m").stdout(full).spawn().unwrap();
-    common::until(|| service.orders() > 20);
+    until(|| service.orders() > 20);
     let pid = child.id().cast_signed();
     let is_sending = || {
         let tasks = Process::new(pid).unwrap().tasks().unwrap();
@@ -127,10 +123,10 @@ fn a_second_signal_quits_at_once() {
     };
     assert!(is_sending());
     kill(Pid::from_raw(pid), Signal::SIGINT).unwrap();
-    common::until(|| !is_sending());
+    until(|| !is_sending());
     assert!(child.try_wait().unwrap().is_none(), "it has ended, so the second signal shows nothing");
     kill(Pid::from_raw(pid), Signal::SIGINT).unwrap();
-    common::until(|| child.try_wait().unwrap().is_some());
+    until(|| child.try_wait().unwrap().is_some());
     assert_eq!(child.wait().unwrap().code(), Some(130));
     drop(unread);
 }
@@ -191,7 +187,7 @@ fn a_server_without_http2_is_named_at_the_start() {
 #[test]
 fn more_connections_than_open_files_are_refused_before_the_start() {
     for options in ["--connections 1000", "--connections 1000 --http2 --streams 100"] {
-        let load = format!("ulimit -n 64; exec {} load http://127.0.0.1:9/ {options}", common::PROGRAM);
+        let load = format!("ulimit -n 64; exec {PROGRAM} load http://127.0.0.1:9/ {options}");
         let output = Command::new("sh").args(["-c", &load]).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         assert!(stderr(&output).contains("ulimit -n 1064"), "{}", stderr(&output));

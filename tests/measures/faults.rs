@@ -4,18 +4,15 @@
 //! On a machine that others use, a stretch may be disturbed beside the fault that was injected. Where the generator says so and a
 //! witness confirms it, the stretch is played again; a generator that blames a quiet machine fails the test.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stdout, reason = "the matrix is for reading")]
-
-mod common;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::alone;
-use common::server::{Deed, play, played, serve, target};
+use crate::common::alone;
+use crate::common::server::{Deed, play, played, serve, target};
 use otelbench::arrivals::Arrivals;
 use otelbench::generator::{Kind, Played, Requests, Target, Validity, Verdict, cause};
 use procfs::process::Process;

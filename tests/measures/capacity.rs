@@ -1,9 +1,5 @@
 //! The search for the capacity: against a server whose capacity its own stamps tell, and `otelbench capacity` end to end.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
@@ -12,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{alone, document, otelbench, ran, server, stderr, stdout, until};
+use crate::common::{alone, document, otelbench, ran, server, stderr, stdout, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use otelbench::arrivals::Arrivals;

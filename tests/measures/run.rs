@@ -1,12 +1,8 @@
 //! `otelbench run`, end to end: real lanes, real telemetry, real clocks.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
-
 use std::thread;
 
-use common::{RPS, alone, document, otelbench, ran, stderr, stdout, valid};
+use crate::common::{RPS, alone, document, otelbench, ran, stderr, stdout, valid};
 use otelbench::generator::Verdict;
 use otelbench::result::Document;
 use otelbench::scenario::{Role, Transport};

@@ -1,17 +1,14 @@
 //! The generator's clock against servers whose own stamps are known: a known delay, a known stall, a known rate.
 //! `--nocapture` prints what was found.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stdout, reason = "what was found is for reading")]
-
-mod common;
 
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::alone;
-use common::server::{Deed, played, serve, target};
+use crate::common::alone;
+use crate::common::server::{Deed, played, serve, target};
 use otelbench::placement::{KeptAwake, allowed_cores};
 
 /// Longest way there and back, in microseconds. It is some fifty on a quiet machine; what is told apart here is a clock

@@ -1,13 +1,9 @@
 //! `otelbench claims`, end to end: what is measured, what is stored of it, and what becomes of the exit code.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
-
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{RPS, alone, document, otelbench, ran, stderr, stdout};
+use crate::common::{RPS, alone, document, otelbench, ran, stderr, stdout};
 use otelbench::claims::{Asked, Verdict};
 use otelbench::result::Document;
 

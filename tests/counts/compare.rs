@@ -1,14 +1,10 @@
 //! Two stored results against each other: exit codes and messages, of results that are right and of those that are not.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use common::{otelbench, stderr, stdout};
+use crate::common::{otelbench, stderr, stdout};
 use otelbench::record::Records;
 use otelbench::result::Document;
 use serde_json::{Value, json};

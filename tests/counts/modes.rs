@@ -1,12 +1,8 @@
 //! Every mode, end to end: what it sends arrives, whole and in the right trees, and what it should not send does not.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
-
 use std::collections::BTreeSet;
 
-use common::{RPS, alone, document, otelbench, stderr};
+use crate::common::{RPS, alone, document, otelbench, stderr};
 use otelbench::mode::{self, Handlers, Logs, Metrics, Mode, Sampler, SpanExporter};
 use otelbench::record::LaneRecord;
 use otelbench::service::{ORDERS_TOTAL, SPANS};

@@ -1,14 +1,11 @@
 //! `otelbench probe`, end to end: each probe finds its pitfall on the real crates, and no longer does once its advice is
 //! followed. What is asserted are figures; nothing here depends on how fast the machine is.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::float_cmp, reason = "the figures are whole numbers, which a float holds exactly")]
-
-mod common;
 
 use std::process::Stdio;
 
-use common::{children_of, is_alive, otelbench, ran, stderr, stdout, until};
+use crate::common::{PROGRAM, children_of, is_alive, otelbench, ran, stderr, stdout, until};
 use serde_json::Value;
 
 /// What a probe said.
@@ -292,7 +289,7 @@ fn an_attempt_that_hangs_does_not_outlive_who_would_have_killed_it() {
 fn a_probe_that_cannot_be_carried_out_is_no_finding_and_hides_none() {
     // So few files are enough for a child, and not for a collector and a connection.
     let mut shell = std::process::Command::new("sh");
-    let script = format!("ulimit -n 11; exec {} probe queue-full metrics-over-4mb --format json", common::PROGRAM);
+    let script = format!("ulimit -n 11; exec {PROGRAM} probe queue-full metrics-over-4mb --format json");
     let output = shell.args(["-c", &script]).output().unwrap();
     assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
     let message = stderr(&output);

@@ -1,14 +1,10 @@
 //! Two builds in one run, and a run that is taken up again.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use common::{PROGRAM, RPS, Running, alone, document, otelbench, ran, stderr, stdout};
+use crate::common::{PROGRAM, RPS, Running, alone, document, otelbench, ran, stderr, stdout};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use otelbench::scenario::Role;

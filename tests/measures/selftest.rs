@@ -1,13 +1,9 @@
 //! `otelbench selftest`, played as small as it gets: that it plays and judges everything, whatever the machine makes of it.
 //! What a check is worth is held by the tests of the library; on a busy machine any may rightly fail here.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
-
 use std::process::Stdio;
 
-use common::{RPS, alone, document, otelbench, ran, stderr, stdout, until};
+use crate::common::{RPS, alone, document, otelbench, ran, stderr, stdout, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use otelbench::record::Records;
