@@ -18,12 +18,12 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use http::StatusCode;
-use otelbench::arrivals::{Arrivals, Schedule};
+use otelbench::experiment::arrivals::{Arrivals, Schedule};
+use otelbench::experiment::scenario::{Scenario, Settings};
+use otelbench::experiment::units::Rate;
 use otelbench::generator::{Client, Constant, Generator, Handler, Load, Pacing, Played, Requests, Target, decode};
-use otelbench::meter::Meter;
-use otelbench::scenario::{Scenario, Settings};
-use otelbench::units::Rate;
-use otelbench::workload::Workload;
+use otelbench::lab::meter::Meter;
+use otelbench::lab::workload::Workload;
 use tokio::runtime::Runtime;
 
 #[path = "../src/generator/wire/head.rs"]

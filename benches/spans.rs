@@ -43,7 +43,7 @@ use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData, SpanExporter, TracerProviderBuilder,
 };
-use otelbench::lane::LOOPBACK;
+use otelbench::lab::lane::LOOPBACK;
 use otelbench::sink::{Receiver, Reception, Sink, TreeShape};
 use otelbench::slim::{self, Slim};
 use tracing::level_filters::LevelFilter;

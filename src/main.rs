@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use otelbench::cli::{self, Cli, Command};
 use otelbench::commands::{self, Failure};
-use otelbench::meter::allocations::CountingAllocator;
-use otelbench::scenario::Endpoint;
+use otelbench::experiment::scenario::Endpoint;
+use otelbench::lab::meter::allocations::CountingAllocator;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use otelbench::scenario::{Scenario, Settings};
+use otelbench::experiment::scenario::{Scenario, Settings};
 
 fuzz_target!(|text: &str| {
     let Ok(settings) = toml::from_str::<Settings>(text) else { return };

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Failure, run};
-use crate::scenario::{Scenario, Settings};
+use crate::experiment::scenario::{Scenario, Settings};
 
 /// Searches for the capacities that the file and the flags ask for; the flags win.
 ///

@@ -8,22 +8,22 @@ use tokio::runtime::Handle;
 
 use super::run::{self, Cut, cannot, clock_seed, default_out, play, processes, write};
 use super::{Failure, colour, put, signalled, signals};
-use crate::certificates::Certificates;
-use crate::claims::plan::Plan;
-use crate::claims::{Claim, Encounter, Evidence, Verdict};
-use crate::isolated::{self, Isolated, IsolatedError};
-use crate::lane::LOOPBACK;
-use crate::mode::{self, Export, Mode, Tls, UnknownMode};
-use crate::pipeline::Batching;
-use crate::pipeline::emitter::{self, Order};
-use crate::probe::{self, Finding, ProbeError};
-use crate::progress::Steps;
+use crate::experiment::mode::{self, Export, Mode, Tls, UnknownMode};
+use crate::experiment::scenario::{Format, Settings};
+use crate::experiment::units::Rate;
+use crate::lab::certificates::Certificates;
+use crate::lab::lane::LOOPBACK;
+use crate::lab::progress::Steps;
+use crate::record::result::Document;
 use crate::report;
-use crate::result::Document;
-use crate::scenario::{Format, Settings};
 use crate::sink::{Reception, Sink, TreeShape};
-use crate::telemetry::{ClientTls, Destination};
-use crate::units::Rate;
+use crate::studies::isolated::{self, Isolated, IsolatedError};
+use crate::studies::pipeline::Batching;
+use crate::studies::pipeline::emitter::{self, Order};
+use crate::studies::probe::{self, Finding, ProbeError};
+use crate::sut::telemetry::{ClientTls, Destination};
+use crate::verdict::claims::plan::Plan;
+use crate::verdict::claims::{Claim, Encounter, Evidence, Verdict};
 
 /// Time that a stranger's export may take, retries included.
 const A_TRY: Duration = Duration::from_secs(1);

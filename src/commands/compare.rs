@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::{Failure, colour, gated, put, put_json, read, stored};
-use crate::compare::{Comparison, Options, Refusal, compare};
-use crate::gate;
+use crate::experiment::scenario::Format;
 use crate::report::compare as report;
-use crate::scenario::Format;
+use crate::verdict::compare::{Comparison, Options, Refusal, compare};
+use crate::verdict::gate;
 
 /// What to compare, and how.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::Failure;
-use crate::pipeline::emitter;
+use crate::studies::pipeline::emitter;
 
 /// Makes the spans that the parent orders on stdin.
 ///

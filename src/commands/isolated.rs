@@ -1,8 +1,8 @@
 //! The hidden `otelbench isolated-launch`.
 
 use super::{Failure, put_json};
-use crate::apart::end_with_parent;
-use crate::isolated::{self, Estimator};
+use crate::os::subprocess::end_with_parent;
+use crate::studies::isolated::{self, Estimator};
 
 /// Measures what `estimator` is about in this process, and prints what came of it; telemetry goes to `endpoint`.
 ///

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::Failure;
-use crate::lane::inside;
+use crate::lab::lane::inside;
 
 /// Obeys the parent on stdin until it is told to finish.
 ///

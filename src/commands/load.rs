@@ -7,12 +7,12 @@ use std::time::Duration;
 use http::Uri;
 
 use super::{Failure, enough_descriptors, enough_ports, put, put_json, signalled, signals};
-use crate::arrivals::Arrivals;
+use crate::experiment::arrivals::Arrivals;
+use crate::experiment::scenario::{Format, TwoRates};
+use crate::experiment::units::{Rate, grouped};
 use crate::generator::{self, Client, Constant, Generator, Load, Pacing, Played, Quantiles, Target, Verdict};
-use crate::placement::{self, IdleCores, KeptAwake, Pinning, Placement};
-use crate::progress;
-use crate::scenario::{Format, TwoRates};
-use crate::units::{Rate, grouped};
+use crate::lab::progress;
+use crate::os::placement::{self, IdleCores, KeptAwake, Pinning, Placement};
 
 /// How many requests per second.
 #[derive(Clone, Copy, Debug, PartialEq)]

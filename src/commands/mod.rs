@@ -27,10 +27,10 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::gate::{self, Conclusion, Judged};
+use crate::experiment::scenario::Format;
+use crate::record::result::{Document, ResultError};
 use crate::report::{View, markdown, table};
-use crate::result::{Document, ResultError};
-use crate::scenario::Format;
+use crate::verdict::gate::{self, Conclusion, Judged};
 
 /// Descriptors that a process needs beside its connections: pipes, timers, runtimes, exporters.
 const OWN_DESCRIPTORS: u64 = 64;

@@ -3,8 +3,8 @@
 use comfy_table::{Table, presets};
 
 use super::{Failure, put, put_json};
-use crate::mode::{self, Mode};
-use crate::scenario::Format;
+use crate::experiment::mode::{self, Mode};
+use crate::experiment::scenario::Format;
 
 /// Lists the modes, or shows the parts of one as a scenario would write them.
 ///

@@ -8,19 +8,19 @@ use serde::Serialize;
 
 use super::run::{cannot, clock_seed, default_out, make_way, processes};
 use super::{Failure, Signal, colour, put, put_json, signalled, signals};
-use crate::lane::LOOPBACK;
-use crate::machine::{Machine, Tool};
-use crate::mode::{Layer, Mode, Sampler, SpanExporter, Traces};
-use crate::pipeline::emitter::{self, Emitted, EmitterError, Order};
-use crate::pipeline::study::{Emitting, conduct};
-use crate::pipeline::{Batching, Findings, Setup, Step, StudyError};
-use crate::progress;
+use crate::experiment::mode::{Layer, Mode, Sampler, SpanExporter, Traces};
+use crate::experiment::scenario::{Format, environment_names_a_collector};
+use crate::experiment::units::Rate;
+use crate::lab::lane::LOOPBACK;
+use crate::lab::progress;
+use crate::record::machine::{Machine, Tool};
+use crate::record::result::write_whole;
 use crate::report::pipeline;
-use crate::result::write_whole;
-use crate::scenario::{Format, environment_names_a_collector};
 use crate::sink::{Receiver, Reception, Sink, TreeShape};
-use crate::telemetry::Destination;
-use crate::units::Rate;
+use crate::studies::pipeline::emitter::{self, Emitted, EmitterError, Order};
+use crate::studies::pipeline::study::{Emitting, conduct};
+use crate::studies::pipeline::{Batching, Findings, Setup, Step, StudyError};
+use crate::sut::telemetry::Destination;
 
 /// Name and major version of the document.
 const SCHEMA: &str = "otelbench.pipeline/1";

@@ -1,11 +1,11 @@
 //! `otelbench probe`, and the hidden subcommands it launches.
 
 use super::{Failure, colour, put, put_json};
-use crate::apart::end_with_parent;
-use crate::probe::{self, Finding, Probe, ProbeError, Which};
-use crate::progress::Steps;
+use crate::experiment::scenario::Format;
+use crate::lab::progress::Steps;
+use crate::os::subprocess::end_with_parent;
 use crate::report::{probes_markdown, probes_table};
-use crate::scenario::Format;
+use crate::studies::probe::{self, Finding, Probe, ProbeError, Which};
 
 /// Runs the probes and prints what they found.
 ///

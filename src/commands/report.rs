@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Failure, claims, print, read};
-use crate::scenario::Format;
+use crate::experiment::scenario::Format;
 
 /// Renders a stored result, or the records of a run that was cut short.
 ///

@@ -8,17 +8,17 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::Runtime;
 
 use super::{Failure, Signal, enough_descriptors, enough_ports, gated, print, signalled, signals};
-use crate::budget::{self, Observed};
-use crate::gate;
+use crate::experiment::plan::Plan;
+use crate::experiment::scenario::{Format, Isolation, Payment, Scenario, ScenarioError, Settings, Transport};
 use crate::generator::Verdict;
-use crate::machine::{Machine, Tool};
-use crate::placement::KeptAwake;
-use crate::plan::Plan;
-use crate::progress::Progress;
-use crate::record::{Header, RecordLog, SCHEMA};
-use crate::result::Document;
-use crate::scenario::{Format, Isolation, Payment, Scenario, ScenarioError, Settings, Transport};
-use crate::trial::{self, LiveLanes, TrialError};
+use crate::lab::progress::Progress;
+use crate::lab::trial::{self, LiveLanes, TrialError};
+use crate::os::placement::KeptAwake;
+use crate::record::machine::{Machine, Tool};
+use crate::record::records::{Header, RecordLog, SCHEMA};
+use crate::record::result::Document;
+use crate::verdict::budget::{self, Observed};
+use crate::verdict::gate;
 
 /// Why a trial stopped before its end.
 #[derive(Debug)]

@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use super::run::{Cut, clock_seed, default_out, judged, make_way, play, write};
 use super::{Failure, print};
-use crate::result::Document;
-use crate::scenario::{Format, Scenario, ScenarioError};
-use crate::selftest::scenarios::{self, INJECTED, INJECTED_IN_REPEATS, Measure};
-use crate::selftest::{Repeat, Selftest, checks, repeats};
-use crate::units::Rate;
+use crate::experiment::scenario::{Format, Scenario, ScenarioError};
+use crate::experiment::units::Rate;
+use crate::record::result::Document;
+use crate::studies::selftest::scenarios::{self, INJECTED, INJECTED_IN_REPEATS, Measure};
+use crate::studies::selftest::{Repeat, Selftest, checks, repeats};
 
 /// What is asked for.
 #[derive(Clone, Debug)]

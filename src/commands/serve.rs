@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use super::{Failure, signalled, signals};
-use crate::mode::Mode;
-use crate::service::{self, Config};
-use crate::telemetry::{Account, Destination, Telemetry};
+use crate::experiment::mode::Mode;
+use crate::sut::service::{self, Config};
+use crate::sut::telemetry::{Account, Destination, Telemetry};
 
 /// Longest wait for requests under way, and for telemetry to be taken out.
 const BOUND: Duration = Duration::from_secs(5);

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use super::{Failure, put, put_json, signalled, signals};
-use crate::scenario::Format;
-use crate::service;
+use crate::experiment::scenario::Format;
+use crate::experiment::units::grouped;
 use crate::sink::{Fault, Received, Reception, Sink, Timeline, TreeShape};
-use crate::units::grouped;
+use crate::sut::service;
 
 /// Receives telemetry until a signal, then prints what came.
 ///

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::{Failure, colour, put, put_json, stored};
-use crate::metric::Metric;
+use crate::experiment::metric::Metric;
+use crate::experiment::scenario::Format;
 use crate::report::trend as report;
-use crate::scenario::Format;
-use crate::trend::trend;
+use crate::verdict::trend::trend;
 
 /// Follows `metric` through the results among these files.
 ///

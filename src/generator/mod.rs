@@ -1,4 +1,4 @@
-//! The open-loop load generator: plays a [`Schedule`](crate::arrivals::Schedule) of arrivals over keep-alive connections.
+//! The open-loop load generator: plays a [`Schedule`](crate::experiment::arrivals::Schedule) of arrivals over keep-alive connections.
 //!
 //! It is one shard or several, each a thread with a current-thread runtime, connections and histograms of its own, so its
 //! cost is its own and no request crosses threads: of one schedule, each plays every n-th arrival. A due arrival becomes a
@@ -25,9 +25,9 @@ use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::arrivals::Arrivals;
-use crate::meter;
-use crate::units::Rate;
+use crate::experiment::arrivals::Arrivals;
+use crate::experiment::units::Rate;
+use crate::lab::meter;
 
 pub use self::counts::{Kind, LoadCounts, MixCounts};
 pub use self::pacing::Pacing;

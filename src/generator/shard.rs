@@ -16,9 +16,9 @@ use super::pacing::Pacer;
 use super::tally::{Company, Tally};
 use super::wire::{Connection, Wire};
 use super::{Demand, THREAD, Target};
-use crate::arrivals::Schedule;
-use crate::meter;
-use crate::placement;
+use crate::experiment::arrivals::Schedule;
+use crate::lab::meter;
+use crate::os::placement;
 
 /// Arrivals of one shard that may wait for a connection. Deep enough to ride out a stall of a second at 16 000 requests per
 /// second, and bounded so that a server that cannot keep up shows as missed arrivals and not as memory.

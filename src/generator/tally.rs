@@ -12,7 +12,7 @@ use super::counts::{Kind, LoadCounts, MixCounts};
 use super::shard::Part;
 use super::verdict::{self, Evidence, Validity};
 use super::wire::{Answer, Failure};
-use crate::units::micros;
+use crate::experiment::units::micros;
 
 /// Three significant digits: 0.1 % of any value.
 const DIGITS: u8 = 3;

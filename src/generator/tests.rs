@@ -13,7 +13,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::shard::BACKLOG;
 use super::*;
-use crate::arrivals::Schedule;
+use crate::experiment::arrivals::Schedule;
 
 mod accounts;
 mod direct;

@@ -1,12 +1,12 @@
 //! What a search for the capacity says, in words: the row and the sentence of an arm.
 
 use super::view::{Row, delta, duration, fate, lost_cell, microseconds, missing, three_digits};
-use crate::analysis::ArmSummary;
-use crate::metric::Metric;
-use crate::result::Document;
-use crate::scenario::Role;
-use crate::slo::Slo;
-use crate::stats::Interval;
+use crate::experiment::metric::Metric;
+use crate::experiment::scenario::Role;
+use crate::experiment::slo::Slo;
+use crate::record::result::Document;
+use crate::verdict::analysis::ArmSummary;
+use crate::verdict::stats::Interval;
 
 /// Heads of the columns; those after the ratio are of the steps that gave the answers.
 pub(super) fn columns(confidence: &str) -> Vec<String> {

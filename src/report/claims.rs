@@ -7,10 +7,10 @@ use textwrap::Options;
 
 use super::table::{WIDTH, wrapped};
 use super::view::{noise_floor, setting, warnings};
-use crate::claims::catalogue::NOT_TESTED;
-use crate::claims::{Asked, Bound, Claim, Figure, Reading, Verdict, as_given, digits};
-use crate::result::Document;
-use crate::units::grouped;
+use crate::experiment::units::grouped;
+use crate::record::result::Document;
+use crate::verdict::claims::catalogue::NOT_TESTED;
+use crate::verdict::claims::{Asked, Bound, Claim, Figure, Reading, Verdict, as_given, digits};
 
 /// Where the text begins: after the longest verdict and a gap.
 const INDENT: usize = "inconclusive".len() + 2;
@@ -250,9 +250,9 @@ pub fn markdown(document: &Document) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::claims::{Encounter, Evidence};
-    use crate::fixture::{self, noise};
-    use crate::isolated::Isolated;
+    use crate::studies::isolated::Isolated;
+    use crate::verdict::claims::{Encounter, Evidence};
+    use crate::verdict::fixture::{self, noise};
 
     /// Claims of every verdict and every kind of figure.
     fn document() -> Document {
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn every_published_claim_finds_room_for_its_subjects() {
-        for claim in crate::claims::catalogue::all() {
+        for claim in crate::verdict::claims::catalogue::all() {
             for subject in claim.subjects() {
                 assert!(measure_text_width(subject) <= SUBJECT, "{}: {subject}", claim.id);
             }

@@ -5,11 +5,11 @@ use console::style;
 use super::markdown::{RIGHT, grid as markdown_grid};
 use super::table::{grid as table_grid, wrapped};
 use super::view::{Grid, Row, duration, microseconds, missing, three_digits};
-use crate::compare::{Basis, Comparison, Line, Side};
-use crate::gate::Judged;
-use crate::metric::Metric;
-use crate::stats::Interval;
-use crate::units::grouped;
+use crate::experiment::metric::Metric;
+use crate::experiment::units::grouped;
+use crate::verdict::compare::{Basis, Comparison, Line, Side};
+use crate::verdict::gate::Judged;
+use crate::verdict::stats::Interval;
 
 /// For a terminal of 100 columns; `colour` adds weight, and no meaning.
 pub fn table(comparison: &Comparison, colour: bool) -> String {
@@ -174,9 +174,9 @@ fn sentence(comparison: &Comparison) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::{Options, compare};
-    use crate::fixture::{self, noise};
-    use crate::result::Document;
+    use crate::record::result::Document;
+    use crate::verdict::compare::{Options, compare};
+    use crate::verdict::fixture::{self, noise};
 
     fn document(day: f64, ratio: f64, seed: u32) -> Document {
         let mut records = fixture::run(8, |arm, round| {

@@ -1,10 +1,10 @@
 //! Where the spans of each arm went, where that is more than can be said in a word.
 
 use super::view::{Grid, Row, duration, missing};
-use crate::analysis::ArmSummary;
-use crate::result::Document;
-use crate::scenario::Role;
-use crate::units::grouped;
+use crate::experiment::scenario::Role;
+use crate::experiment::units::grouped;
+use crate::record::result::Document;
+use crate::verdict::analysis::ArmSummary;
 
 const COLUMNS: [&str; 10] =
     ["spans", "ended", "received", "dropped", "failed", "left", "rejected", "right trees", "shutdown", "peak RSS"];

@@ -4,9 +4,9 @@ use console::style;
 use textwrap::Options;
 
 use super::view::{duration, three_digits};
-use crate::pipeline::study::{Recommendation, Verification};
-use crate::pipeline::{Batching, Findings, Setup};
-use crate::units::{grouped, in_one_word};
+use crate::experiment::units::{grouped, in_one_word};
+use crate::studies::pipeline::study::{Recommendation, Verification};
+use crate::studies::pipeline::{Batching, Findings, Setup};
 
 /// Widest line, in columns.
 const WIDTH: usize = 100;
@@ -114,11 +114,11 @@ fn recommendation(setup: &Setup, recommended: &Recommendation, slim: bool) -> St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capacity::Outcome;
-    use crate::pipeline::study::{FullExports, Round};
-    use crate::pipeline::{ExportTime, lent};
-    use crate::stats::Interval;
-    use crate::units::Rate;
+    use crate::experiment::units::Rate;
+    use crate::studies::pipeline::study::{FullExports, Round};
+    use crate::studies::pipeline::{ExportTime, lent};
+    use crate::verdict::capacity::Outcome;
+    use crate::verdict::stats::Interval;
     use std::time::Duration;
 
     #[test]

@@ -6,7 +6,7 @@ use console::{StyledObject, style};
 use textwrap::Options;
 
 use super::table::WIDTH;
-use crate::probe::{Finding, Verdict};
+use crate::studies::probe::{Finding, Verdict};
 
 /// Where the text begins: after the longest verdict and a gap.
 const INDENT: usize = "unclear".len() + 2;
@@ -104,7 +104,7 @@ mod tests {
     use console::measure_text_width;
 
     use super::*;
-    use crate::probe::Observation;
+    use crate::studies::probe::Observation;
 
     fn finding(verdict: Verdict, fixed: Option<Verdict>) -> Finding {
         let seen = |verdict, what: &str| Observation { verdict, what: what.into(), figures: BTreeMap::new() };

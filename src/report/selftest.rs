@@ -1,10 +1,10 @@
 //! What a self-test found: a row per check, and a row per arm of its short runs.
 
 use super::view::{Grid, Row};
-use crate::result::Document;
-use crate::scenario::Role;
-use crate::selftest::Selftest;
-use crate::selftest::repeats::{ArmOfRepeats, by_arm};
+use crate::experiment::scenario::Role;
+use crate::record::result::Document;
+use crate::studies::selftest::Selftest;
+use crate::studies::selftest::repeats::{ArmOfRepeats, by_arm};
 
 const CHECKS: [&str; 4] = ["check", "", "expected", "seen"];
 const REPEATS: [&str; 6] =

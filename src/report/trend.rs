@@ -6,9 +6,9 @@ use super::compare::{cell, in_percent, name};
 use super::markdown::{RIGHT, grid as markdown_grid};
 use super::table::{grid as table_grid, wrapped};
 use super::view::{Grid, Row};
-use crate::compare::Basis;
-use crate::metric::Metric;
-use crate::trend::{Series, Trend};
+use crate::experiment::metric::Metric;
+use crate::verdict::compare::Basis;
+use crate::verdict::trend::{Series, Trend};
 
 /// Columns that the name of a file may take.
 const FILE: usize = 20;
@@ -132,9 +132,9 @@ fn sentence(series: &Series) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{self, noise};
-    use crate::result::Document;
-    use crate::trend::trend;
+    use crate::record::result::Document;
+    use crate::verdict::fixture::{self, noise};
+    use crate::verdict::trend::trend;
 
     #[test]
     fn a_trend_reads_well_in_100_columns() {

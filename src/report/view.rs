@@ -3,15 +3,15 @@
 use super::capacity;
 use super::ledger::ledger;
 use super::selftest;
-use crate::analysis::{ArmSummary, CONFIDENCE, Delta};
+use crate::experiment::metric::Metric;
+use crate::experiment::scenario::{Collector, Isolation, Payment, Role, Scenario, Transport, Until};
+use crate::experiment::units::grouped;
 use crate::generator::Verdict;
-use crate::machine::Tool;
-use crate::metric::Metric;
-use crate::result::Document;
-use crate::scenario::{Collector, Isolation, Payment, Role, Scenario, Transport, Until};
-use crate::stats::Interval;
-use crate::units::grouped;
-use crate::workload::{Entry, Payload, Share};
+use crate::lab::workload::{Entry, Payload, Share};
+use crate::record::machine::Tool;
+use crate::record::result::Document;
+use crate::verdict::analysis::{ArmSummary, CONFIDENCE, Delta};
+use crate::verdict::stats::Interval;
 
 /// What a report says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::State;
 use super::exchange::exchange;
-use crate::units::in_one_word;
+use crate::experiment::units::in_one_word;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;

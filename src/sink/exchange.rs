@@ -20,7 +20,7 @@ use super::connection::Conn;
 use super::fault::{Outcome, Rejection};
 use super::otlp::Signal;
 use super::{IN_HAND, State};
-use crate::units::in_one_word;
+use crate::experiment::units::in_one_word;
 
 /// A message may have this many bytes over gRPC, compressed and decompressed, and over HTTP: the defaults of the OpenTelemetry
 /// Collector's receiver.

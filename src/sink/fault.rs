@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::otlp::Signal;
-use crate::units::{in_one_word, parse_duration, stored_as_text};
+use crate::experiment::units::{in_one_word, parse_duration, stored_as_text};
 
 /// A fault in its time, written `[SIGNAL/]KIND[:ARG][@FROM[..UNTIL]]`: `down@2s..5s`, `slow:500ms`, `metrics/limit:64KiB`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use otelbench::result::Document;
+use otelbench::record::result::Document;
 use procfs::process::all_processes;
 
 /// The program under test.

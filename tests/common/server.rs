@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use otelbench::arrivals::Arrivals;
+use otelbench::experiment::arrivals::Arrivals;
+use otelbench::experiment::units::Rate;
 use otelbench::generator::{Client, Constant, Generator, Load, Pacing, Played, Target};
-use otelbench::units::Rate;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 

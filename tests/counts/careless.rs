@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::lane::{Kept, Orders, Relay, stands_in};
+use otelbench::experiment::mode::{self, Handlers, Logs, Metrics, Mode, SpanExporter, Traces, Views};
 use otelbench::generator::Requests;
-use otelbench::mode::{self, Handlers, Logs, Metrics, Mode, SpanExporter, Traces, Views};
-use otelbench::service::{self, Order};
+use otelbench::lab::workload::Payload;
 use otelbench::sink::{Received, Reception, Sink, TreeShape};
-use otelbench::telemetry::Account;
-use otelbench::workload::Payload;
+use otelbench::sut::service::{self, Order};
+use otelbench::sut::telemetry::Account;
 
 fn careless(traces: Traces) -> Mode {
     Mode { handlers: Handlers::Careless, traces: Some(traces), ..mode::named("full").unwrap() }

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use crate::common::{alone, document, otelbench, stderr, until};
-use otelbench::result::Document;
-use otelbench::service::SPANS;
-use otelbench::telemetry::SERVICE_NAME;
+use otelbench::record::result::Document;
+use otelbench::sut::service::SPANS;
+use otelbench::sut::telemetry::SERVICE_NAME;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/collector");

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use crate::common::{otelbench, stderr, stdout};
-use otelbench::record::Records;
-use otelbench::result::Document;
+use otelbench::record::records::Records;
+use otelbench::record::result::Document;
 use serde_json::{Value, json};
 
 /// A stored run of `full` against `none`: eight rounds of two slices.

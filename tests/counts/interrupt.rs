@@ -3,7 +3,7 @@
 use crate::common::{Running, document, is_alive, ran, stderr, stdout, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use otelbench::record::Records;
+use otelbench::record::records::Records;
 
 /// Header, and the six slices and three lanes of the first round.
 const FIRST_ROUND: usize = 10;

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::common::{RPS, alone, document, otelbench, stderr};
-use otelbench::mode::{self, Handlers, Logs, Metrics, Mode, Sampler, SpanExporter};
-use otelbench::record::LaneRecord;
-use otelbench::service::{ORDERS_TOTAL, SPANS};
+use otelbench::experiment::mode::{self, Handlers, Logs, Metrics, Mode, Sampler, SpanExporter};
+use otelbench::record::records::LaneRecord;
+use otelbench::sut::service::{ORDERS_TOTAL, SPANS};
 
 /// Measures the mode in one short round, and holds what became of its telemetry against what its parts say.
 fn check(name: &str) {

@@ -7,11 +7,11 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use crate::common::{otelbench, ran, stderr, stdout};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use otelbench::certificates::Certificates;
-use otelbench::mode::{self, Mode};
-use otelbench::service::SPANS;
+use otelbench::experiment::mode::{self, Mode};
+use otelbench::lab::certificates::Certificates;
 use otelbench::sink::{Received, Receiver, Reception, Sink, Tls, TreeShape};
-use otelbench::telemetry::ClientTls;
+use otelbench::sut::service::SPANS;
+use otelbench::sut::telemetry::ClientTls;
 
 /// A server that was started, and where it says that it listens.
 struct Started {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::common::{PROGRAM, RPS, Running, alone, document, otelbench, ran, stderr, stdout};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use otelbench::scenario::Role;
+use otelbench::experiment::scenario::Role;
 
 /// A short run of `full` in this build and the one at `other`, with a gate.
 fn against(other: &Path, gate: &str, out: &Path) -> std::process::Command {
@@ -94,7 +94,7 @@ fn a_run_that_was_killed_goes_on_by_the_same_plan_and_loses_no_round() {
         kill(Pid::from_raw(run.child.id().cast_signed()), Signal::SIGKILL).unwrap();
         run.child.wait().unwrap();
         fs::copy(run.records(), folder.path().join("run.jsonl")).unwrap();
-        let records = otelbench::record::Records::read(&run.records()).unwrap();
+        let records = otelbench::record::records::Records::read(&run.records()).unwrap();
         (records.header.plan.clone(), records.of_whole_rounds())
     };
     let _turn = alone();

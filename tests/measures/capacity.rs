@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use crate::common::{alone, document, otelbench, ran, server, stderr, stdout, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use otelbench::arrivals::Arrivals;
-use otelbench::capacity::{Next, Outcome, Search, Step};
+use otelbench::experiment::arrivals::Arrivals;
+use otelbench::experiment::metric::Metric;
+use otelbench::experiment::slo::Slo;
+use otelbench::experiment::units::Rate;
 use otelbench::generator::{Generator, Load, Target, Verdict};
-use otelbench::metric::Metric;
-use otelbench::record::Records;
-use otelbench::slo::Slo;
-use otelbench::units::Rate;
+use otelbench::record::records::Records;
+use otelbench::verdict::capacity::{Next, Outcome, Search, Step};
 
 /// What a request takes of the server that serves one after the other.
 const SERVICE: Duration = Duration::from_millis(4);

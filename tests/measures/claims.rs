@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::common::{RPS, alone, document, otelbench, ran, stderr, stdout};
-use otelbench::claims::{Asked, Verdict};
-use otelbench::result::Document;
+use otelbench::record::result::Document;
+use otelbench::verdict::claims::{Asked, Verdict};
 
 /// A claim about `full` that is sure to hold, and one that is sure not to.
 const CERTAIN: &str = r#"

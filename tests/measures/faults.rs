@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::alone;
 use crate::common::server::{Deed, play, played, serve, target};
-use otelbench::arrivals::Arrivals;
+use otelbench::experiment::arrivals::Arrivals;
 use otelbench::generator::{Kind, Played, Requests, Target, Validity, Verdict, cause};
 use procfs::process::Process;
 use procfs::{CurrentSI, KernelStats};

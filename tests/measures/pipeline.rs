@@ -7,7 +7,7 @@ use crate::common::{alone, otelbench, ran, stderr, stdout, valid};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
-use otelbench::lane::LOOPBACK;
+use otelbench::lab::lane::LOOPBACK;
 use otelbench::sink::{Receiver, Reception, Sink, TreeShape};
 use serde_json::Value;
 use tokio::net::TcpListener;

@@ -3,9 +3,9 @@
 use std::thread;
 
 use crate::common::{RPS, alone, document, otelbench, ran, stderr, stdout, valid};
+use otelbench::experiment::scenario::{Role, Transport};
 use otelbench::generator::Verdict;
-use otelbench::result::Document;
-use otelbench::scenario::{Role, Transport};
+use otelbench::record::result::Document;
 
 /// Runs every mode in two short rounds; `extra` are further options.
 fn measured(extra: &str) -> Document {

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use crate::common::{RPS, alone, document, otelbench, ran, stderr, stdout, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use otelbench::record::Records;
+use otelbench::record::records::Records;
 
 const CHECKS: [&str; 8] =
     ["A/A", "injected cost", "detection", "known delay", "known stall", "lost span", "ledger", "identity"];

@@ -1,0 +1,209 @@
+//! What parent and lane say to each other: one JSON value per line, each command answered once.
+//!
+//! The two may be builds months apart: `run --against` interleaves lanes of both. So the protocol grows by these rules:
+//!
+//! - What is added to a command has a default, is not written when it has it, and is refused by a lane that does not know it.
+//!   An older lane thus does what it is asked, or says that it cannot; it never does something else in silence.
+//! - What is added to a reply has a default; what a reader does not know of a reply it ignores.
+//! - A change of any other kind is a new [`PROTOCOL`]. Each side states its own, and the newer of the two decides whether it
+//!   still speaks the other's: down to [`OLDEST`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::experiment::mode::Mode;
+use crate::experiment::scenario::{Payment, Transport};
+use crate::generator::{Client, Load, Pacing, Played, Target};
+use crate::lab::workload::{Payload, Workload};
+use crate::record::machine::Tool;
+use crate::record::records::Spent;
+use crate::sut::telemetry::{Account, Destination};
+
+/// Version of this protocol.
+pub const PROTOCOL: u32 = 5;
+
+/// The oldest version that this build still speaks.
+pub const OLDEST: u32 = 5;
+
+/// Whether this build can work with one that speaks `theirs`. Of a newer one it takes for granted that it can: the newer one
+/// knows both, and refuses where it must.
+pub fn speaks(theirs: u32) -> bool {
+    theirs >= OLDEST
+}
+
+/// The hidden subcommand that makes a process a lane.
+pub const SUBCOMMAND: &str = "lane";
+
+/// From the parent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "command")]
+pub enum Command {
+    /// Put a mode in place and serve. Answered by [`Reply::Ready`].
+    Start(Box<Start>),
+    /// Play load with the lane's own generator and meter it. Answered by [`Reply::Played`].
+    Play(Load),
+    /// Meter from now on. Answered by [`Reply::Begun`].
+    Begin,
+    /// Export what was caused, and meter until then. Answered by [`Reply::Ended`].
+    End,
+    /// Drain, shut telemetry down, report and end. Answered by [`Reply::Finished`].
+    Finish,
+}
+
+/// How to set a lane up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// The parent's [`PROTOCOL`].
+    pub protocol: u32,
+    /// The telemetry configuration.
+    pub mode: Mode,
+    /// Where telemetry goes.
+    pub destination: Destination,
+    /// What carries the requests.
+    pub transport: Transport,
+    /// Where payments are made.
+    pub payment: Payment,
+    /// What the payment takes.
+    #[serde(with = "humantime_serde")]
+    pub payment_delay: Duration,
+    /// Worker threads of the service's runtime, and of the payment service's.
+    pub service_threads: usize,
+    /// The cores that the workers of both are kept on; empty for any.
+    pub service_cores: Vec<usize>,
+    /// The generator to run inside; `None` when the parent drives the load.
+    pub generator: Option<GeneratorSetup>,
+    /// CPU time that each request burns beside its work, in nanoseconds; also 0 costs the call. `None` for none at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub injected_ns: Option<u64>,
+}
+
+/// A generator for one lane.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GeneratorSetup {
+    /// Marks this lane's trace ids.
+    pub nonce: u64,
+    /// Seeds what is drawn for each request.
+    pub seed: u64,
+    /// What the requests are made of.
+    pub payload: Payload,
+    /// Share of the traces that the caller has recorded, from 0 to 1.
+    pub recorded_share: f64,
+    /// Keep-alive connections.
+    pub connections: usize,
+    /// Threads that share them.
+    pub shards: usize,
+    /// How to wait for the next arrival.
+    pub pacing: Pacing,
+    /// Whether it may look at the clock instead of sleeping.
+    pub may_spin: bool,
+    /// The cores that its threads are kept on; empty for any.
+    pub cores: Vec<usize>,
+    /// Time a request may take.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+}
+
+impl GeneratorSetup {
+    /// The target that this setup drives over `client`.
+    pub fn target(self, client: Client) -> Target {
+        Target {
+            requests: Arc::new(Workload::new(self.nonce, self.seed, &self.payload).recording(self.recorded_share)),
+            connections: self.connections,
+            shards: self.shards,
+            client,
+            pacing: self.pacing,
+            may_spin: self.may_spin,
+            cores: self.cores,
+            timeout: self.timeout,
+        }
+    }
+}
+
+/// From the lane.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "reply")]
+pub enum Reply {
+    /// The service answers.
+    Ready {
+        /// The lane's [`PROTOCOL`].
+        protocol: u32,
+        /// Where it listens; null where it is called without sockets.
+        addr: Option<SocketAddr>,
+        /// The build that it is.
+        tool: Tool,
+    },
+    /// The load was played.
+    Played {
+        /// What came of it.
+        played: Box<Played>,
+        /// What it cost.
+        spent: Box<Spent>,
+    },
+    /// Metering has begun.
+    Begun,
+    /// Metering has ended.
+    Ended {
+        /// What was spent meanwhile.
+        spent: Box<Spent>,
+    },
+    /// The lane ends.
+    Finished {
+        /// Its side of the ledger.
+        account: Box<Account>,
+    },
+    /// The command could not be carried out.
+    Failed {
+        /// Why.
+        message: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    /// What a parent and a lane of version 5 said to each other.
+    const VERSION_5: &str = include_str!("protocol/5.jsonl");
+
+    #[test]
+    fn what_a_build_of_another_day_says_is_still_understood() {
+        let mut spoken = 0;
+        for line in VERSION_5.lines() {
+            let value: Value = serde_json::from_str(line).unwrap();
+            // What it says again is what was said: nothing was skipped, and nothing that was not said is added.
+            let again = if value.get("command").is_some() {
+                serde_json::to_value(serde_json::from_str::<Command>(line).unwrap()).unwrap()
+            } else {
+                let reply: Reply = serde_json::from_str(line).unwrap();
+                assert_eq!(serde_json::from_value::<Reply>(serde_json::to_value(&reply).unwrap()).unwrap(), reply);
+                continue;
+            };
+            assert_eq!(again, value, "{line}");
+            spoken += 1;
+        }
+        assert!(spoken >= 3, "a conversation has more commands");
+    }
+
+    #[test]
+    fn a_lane_refuses_what_it_does_not_know_and_a_parent_does_not_mind() {
+        let said = |nth: usize| -> Value { serde_json::from_str(VERSION_5.lines().nth(nth).unwrap()).unwrap() };
+        let (mut start, mut ready) = (said(0), said(1));
+        start["weather"] = "fair".into();
+        let error = serde_json::from_value::<Command>(start).unwrap_err().to_string();
+        assert!(error.contains("unknown field `weather`"), "{error}");
+        ready["weather"] = "fair".into();
+        assert!(matches!(serde_json::from_value(ready).unwrap(), Reply::Ready { .. }));
+    }
+
+    #[test]
+    fn what_may_differ_between_versions_is_decided_by_the_newer() {
+        assert!(speaks(PROTOCOL) && speaks(OLDEST) && speaks(PROTOCOL + 1));
+        assert!(!speaks(OLDEST - 1));
+    }
+}

@@ -1,0 +1,6 @@
+//! Experiments about the experiment and about the telemetry crates.
+
+pub mod isolated;
+pub mod pipeline;
+pub mod probe;
+pub mod selftest;

@@ -1,0 +1,298 @@
+//! Pitfalls of the Rust telemetry stack, each shown on the real crates.
+//!
+//! A [`Probe`] does what goes wrong and looks at what came of it; where something can be done about it, it does that as
+//! well and looks again. Recorders and subscribers are installed once per process, and some pitfalls hang the process
+//! they are in: so each attempt runs in a process of its own ([`Probe::run`]), which is killed when its time is over.
+//!
+//! One pitfall the compiler finds by itself: a span entered by hand and held across an await makes a handler that is not
+//! `Send`, and axum refuses it.
+//!
+//! ```compile_fail
+//! async fn order() {
+//!     let _entered = tracing::info_span!("order").entered();
+//!     tokio::task::yield_now().await;
+//! }
+//! let _ = axum::Router::<()>::new().route("/order", axum::routing::post(order));
+//! ```
+//!
+//! The same with the span around the future is taken:
+//!
+//! ```
+//! use tracing::Instrument;
+//!
+//! async fn order() {
+//!     tokio::task::yield_now().instrument(tracing::info_span!("order")).await;
+//! }
+//! let _ = axum::Router::<()>::new().route("/order", axum::routing::post(order));
+//! ```
+
+#![allow(clippy::float_cmp, reason = "the figures that are compared are whole numbers, which a float holds exactly")]
+
+mod apparatus;
+mod bridge;
+mod environment;
+mod export;
+mod install;
+mod runtime;
+mod spans;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::experiment::units::nearest;
+use crate::os::subprocess::{Apart, PATIENCE, said, unconfigured};
+
+pub use self::environment::{SUBCOMMAND as ENVIRONMENT_SUBCOMMAND, outcome as environment_outcome};
+
+/// The hidden subcommand that makes a process carry out one attempt.
+pub const SUBCOMMAND: &str = "probe-attempt";
+
+/// After so long a call that takes milliseconds is deadlocked.
+const DEADLOCKED: Duration = Duration::from_secs(10);
+
+/// Why an attempt could not be carried out.
+pub type Trouble = Box<dyn Error + Send + Sync>;
+
+/// Figures by name, each with its unit in the name where it has one.
+pub type Figures = BTreeMap<String, f64>;
+
+type Attempt = fn() -> Result<Observation, Trouble>;
+
+/// One pitfall, and how to look for it.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// The name users ask for it by.
+    pub name: &'static str,
+    /// The pitfall in a line.
+    pub title: &'static str,
+    /// What goes wrong, and where in the crates.
+    pub pitfall: &'static str,
+    /// What to do about it.
+    pub advice: &'static str,
+    /// Does what goes wrong.
+    defect: Attempt,
+    /// Does the same as it should be done; `None` where the crates leave no way.
+    fix: Option<Attempt>,
+    hang: Hang,
+}
+
+/// What it means when the attempt does not end.
+#[derive(Clone, Copy, Debug)]
+enum Hang {
+    /// That the probe could not be carried out.
+    Failure,
+    /// That the pitfall was found, if it lasts so long.
+    Finding {
+        /// What does not come back.
+        what: &'static str,
+        after: Duration,
+    },
+}
+
+/// Whether the pitfall is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It is.
+    Found,
+    /// It is not, at these versions of the crates.
+    Absent,
+    /// It could not be seen.
+    Unclear,
+}
+
+/// What one attempt showed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Observation {
+    /// Whether the pitfall is there.
+    pub verdict: Verdict,
+    /// What was seen, in one sentence.
+    pub what: String,
+    /// The numbers behind it.
+    pub figures: Figures,
+}
+
+impl Observation {
+    fn new<const N: usize>(found: bool, what: impl Into<String>, figures: [(&str, f64); N]) -> Self {
+        Self {
+            verdict: if found { Verdict::Found } else { Verdict::Absent },
+            what: what.into(),
+            figures: figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        }
+    }
+}
+
+/// What a probe found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Finding {
+    /// The probe's name.
+    pub probe: String,
+    /// The pitfall in a line.
+    pub title: String,
+    /// What goes wrong, and where in the crates.
+    pub pitfall: String,
+    /// What was seen of it.
+    #[serde(flatten)]
+    pub seen: Observation,
+    /// What was seen with [`Finding::advice`] followed; null where the probe cannot follow it.
+    pub fixed: Option<Observation>,
+    /// What to do about it.
+    pub advice: String,
+}
+
+/// A probe could not be carried out.
+#[derive(Debug, Error)]
+#[error("probe `{probe}` could not be carried out: {why}")]
+pub struct ProbeError {
+    /// The probe's name.
+    pub probe: String,
+    /// What happened.
+    pub why: String,
+}
+
+/// No probe has this name.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("unknown probe `{name}`{}; the probes are {}", hint(.nearest.as_ref()), names().join(", "))]
+pub struct UnknownProbe {
+    name: String,
+    nearest: Option<&'static str>,
+}
+
+fn hint(nearest: Option<&&'static str>) -> String {
+    nearest.map(|n| format!(", did you mean `{n}`?")).unwrap_or_default()
+}
+
+/// Which of a probe's two attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Which {
+    /// What goes wrong.
+    Defect,
+    /// As it should be done.
+    Fix,
+}
+
+impl Which {
+    /// What it is called on the command line.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Defect => "defect",
+            Self::Fix => "fix",
+        }
+    }
+}
+
+/// Every probe: metrics, installation, export, runtimes, spans, environment.
+pub fn all() -> Vec<Probe> {
+    [bridge::probes(), install::probes(), export::probes(), runtime::probes(), spans::probes(), environment::probes()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// The probe called `name`.
+///
+/// # Errors
+/// When there is none; the error suggests the nearest name.
+pub fn named(name: &str) -> Result<Probe, UnknownProbe> {
+    all()
+        .into_iter()
+        .find(|probe| probe.name == name)
+        .ok_or_else(|| UnknownProbe { name: name.into(), nearest: nearest(name, names()) })
+}
+
+/// The names of all probes.
+pub fn names() -> Vec<&'static str> {
+    all().into_iter().map(|probe| probe.name).collect()
+}
+
+impl Probe {
+    /// Carries one attempt out, here; it may install things, and it may never return.
+    ///
+    /// # Errors
+    /// When it cannot be carried out, or the probe has no such attempt.
+    pub fn attempt(&self, which: Which) -> Result<Observation, Trouble> {
+        match (which, self.fix) {
+            (Which::Defect, _) => (self.defect)(),
+            (Which::Fix, Some(fix)) => fix(),
+            (Which::Fix, None) => Err("this probe knows no fix".into()),
+        }
+    }
+
+    /// Runs the probe: each attempt in a process of its own, launched from `executable`, which must be this program.
+    ///
+    /// # Errors
+    /// When an attempt cannot be carried out.
+    pub fn run(&self, executable: &Path) -> Result<Finding, ProbeError> {
+        let failed = |why: String| ProbeError { probe: self.name.into(), why };
+        let patience = match self.hang {
+            Hang::Finding { after, .. } => after,
+            Hang::Failure => PATIENCE,
+        };
+        let judged = |attempt: Result<Observation, Apart>| match (attempt, self.hang) {
+            (Err(Apart::Hung(after)), Hang::Finding { what, .. }) => Ok(hung(what, after)),
+            (attempt, _) => attempt.map_err(|error| failed(error.to_string())),
+        };
+        let seen = judged(attempt_apart(executable, self.name, Which::Defect, patience))?;
+        let fixed = self.fix.map(|_| judged(attempt_apart(executable, self.name, Which::Fix, PATIENCE))).transpose()?;
+        Ok(Finding {
+            probe: self.name.into(),
+            title: self.title.into(),
+            pitfall: self.pitfall.into(),
+            seen,
+            fixed,
+            advice: self.advice.into(),
+        })
+    }
+}
+
+fn hung(what: &str, after: Duration) -> Observation {
+    let seconds = after.as_secs();
+    let what = format!("{what} had not come back after {seconds} s, and the process was killed.");
+    Observation::new(true, what, [("hung_s", after.as_secs_f64())])
+}
+
+fn attempt_apart(executable: &Path, probe: &str, which: Which, patience: Duration) -> Result<Observation, Apart> {
+    let mut command = unconfigured(executable);
+    command.args([SUBCOMMAND, probe, which.as_str()]);
+    Ok(serde_json::from_str(&said(&mut command, patience)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_probe_has_a_name_of_its_own_and_says_what_to_do() {
+        let probes = all();
+        let mut names = names();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), probes.len());
+        for probe in probes {
+            assert!(
+                probe.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'),
+                "{}",
+                probe.name
+            );
+            for text in [probe.pitfall, probe.advice] {
+                assert!(text.ends_with('.') && text.len() > 20, "{}: {text}", probe.name);
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_gets_the_nearest_known_one() {
+        let error = named("gauge-inc").unwrap_err().to_string();
+        assert!(error.contains("unknown probe `gauge-inc`, did you mean `gauge-increment`?"), "{error}");
+        assert!(!named("zzz").unwrap_err().to_string().contains("did you mean"));
+    }
+}

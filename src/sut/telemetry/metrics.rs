@@ -1,0 +1,160 @@
+//! The recorder that a mode asks for, and what takes its metrics out.
+
+use std::env;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_opentelemetry::Recorder;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use opentelemetry::global;
+use opentelemetry_sdk::metrics::{
+    Aggregation, Instrument, InstrumentKind, MeterProviderBuilder, PeriodicReader, SdkMeterProvider, Stream,
+};
+use tokio::runtime::Runtime;
+
+use super::account::ExportLog;
+use super::counted::CountedExporter;
+use super::otlp::{Destination, metric_exporter};
+use super::scrape::Scraper;
+use super::{PERIODIC_EXPORT_THREADS, TelemetryError, export_runtime, resource};
+use crate::experiment::mode::{Export, Metrics, Views};
+use crate::slim::CachingRecorder;
+
+/// Upper bounds of the histogram buckets: OpenTelemetry's defaults, so that both recorders do the same work.
+const BUCKETS: [f64; 15] =
+    [0.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1_000.0, 2_500.0, 5_000.0, 7_500.0, 10_000.0];
+
+/// Where metrics go.
+#[derive(Debug)]
+pub(super) enum MetricPipeline {
+    /// Nowhere.
+    Nowhere,
+    /// Into a Prometheus recorder.
+    Prometheus {
+        /// What renders it.
+        scraper: Scraper,
+        /// Time between scrapes.
+        interval: Duration,
+    },
+    /// Into an OpenTelemetry meter.
+    Otlp {
+        /// Makes the meter.
+        provider: SdkMeterProvider,
+        /// Time between exports.
+        interval: Duration,
+        /// Of the exports.
+        log: Arc<ExportLog>,
+        /// Carries the exporter's connection.
+        _io: Runtime,
+    },
+}
+
+impl MetricPipeline {
+    pub(super) fn install(metrics: &Metrics, export: Export, to: &Destination) -> Result<Self, TelemetryError> {
+        match metrics {
+            Metrics::Nowhere => Ok(Self::Nowhere),
+            Metrics::Prometheus { interval } => install_prometheus(*interval),
+            Metrics::Bridge { interval, caching, views } => {
+                let reading = Reading::of(*interval, views, export, to)?;
+                let (provider, recorder) = Recorder::builder("otelbench")
+                    .with_meter_provider(|builder| reading.reader.attach(builder))
+                    .build();
+                if *caching {
+                    set_recorder(CachingRecorder::new(recorder))?;
+                } else {
+                    set_recorder(recorder)?;
+                }
+                Ok(reading.rest.with(provider))
+            }
+            Metrics::Otel { interval, views } => {
+                let reading = Reading::of(*interval, views, export, to)?;
+                let provider = reading.reader.attach(SdkMeterProvider::builder()).build();
+                Ok(reading.rest.with(provider))
+            }
+        }
+    }
+}
+
+fn install_prometheus(interval: Duration) -> Result<MetricPipeline, TelemetryError> {
+    let recorder = PrometheusBuilder::new().set_buckets(&BUCKETS)?.build_recorder();
+    let handle = recorder.handle();
+    set_recorder(recorder)?;
+    Ok(MetricPipeline::Prometheus { scraper: Scraper::start(handle, interval)?, interval })
+}
+
+fn set_recorder(recorder: impl metrics::Recorder + Sync + 'static) -> Result<(), TelemetryError> {
+    metrics::set_global_recorder(recorder).map_err(|e| TelemetryError::Installed("metrics recorder", e.to_string()))
+}
+
+/// What reads a meter provider that is yet to be made.
+struct Reading {
+    reader: Reader,
+    rest: Rest,
+}
+
+/// What goes into the provider.
+struct Reader {
+    reader: PeriodicReader<CountedExporter<opentelemetry_otlp::MetricExporter>>,
+    views: Views,
+}
+
+/// What stays beside it.
+struct Rest {
+    interval: Duration,
+    log: Arc<ExportLog>,
+    io: Runtime,
+}
+
+impl Reading {
+    fn of(interval: Duration, views: &Views, export: Export, to: &Destination) -> Result<Self, TelemetryError> {
+        let io = export_runtime(PERIODIC_EXPORT_THREADS[1])?;
+        let entered = io.enter();
+        let exporter = metric_exporter(export, to)?;
+        drop(entered);
+        let log = Arc::new(ExportLog::default());
+        let counted = CountedExporter::new(exporter, Arc::clone(&log));
+        // The builder reads OTEL_METRIC_EXPORT_INTERVAL; setting an interval on it would silence that variable.
+        let interval = env_millis("OTEL_METRIC_EXPORT_INTERVAL").unwrap_or(interval);
+        let reader = PeriodicReader::builder(counted).with_interval(interval).build();
+        Ok(Self { reader: Reader { reader, views: views.clone() }, rest: Rest { interval, log, io } })
+    }
+}
+
+impl Reader {
+    fn attach(self, builder: MeterProviderBuilder) -> MeterProviderBuilder {
+        let builder = builder.with_reader(self.reader).with_resource(resource());
+        if self.views.are_defaults() {
+            // A view, even one that changes nothing, is asked at every instrument.
+            return builder;
+        }
+        let views = self.views;
+        builder.with_view(move |instrument: &Instrument| stream(&views, instrument))
+    }
+}
+
+impl Rest {
+    fn with(self, provider: SdkMeterProvider) -> MetricPipeline {
+        global::set_meter_provider(provider.clone());
+        MetricPipeline::Otlp { provider, interval: self.interval, log: self.log, _io: self.io }
+    }
+}
+
+/// The stream that `views` make of an instrument; `None` where they make no valid one.
+fn stream(views: &Views, instrument: &Instrument) -> Option<Stream> {
+    let mut stream = Stream::builder();
+    if let Some(labels) = &views.keep_labels {
+        stream = stream.with_allowed_attribute_keys(labels.iter().cloned().map(opentelemetry::Key::new));
+    }
+    if let Some(limit) = views.cardinality_limit {
+        stream = stream.with_cardinality_limit(limit);
+    }
+    if let Some(bounds) = views.bounds.as_ref().filter(|_| instrument.kind() == InstrumentKind::Histogram) {
+        let boundaries = bounds.clone();
+        stream = stream.with_aggregation(Aggregation::ExplicitBucketHistogram { boundaries, record_min_max: true });
+    }
+    stream.build().ok()
+}
+
+fn env_millis(variable: &str) -> Option<Duration> {
+    env::var(variable).ok()?.trim().parse().ok().map(Duration::from_millis)
+}

@@ -1,0 +1,12 @@
+//! What the records say: statistics, comparisons, claims. Pure.
+
+pub mod analysis;
+pub mod budget;
+pub mod capacity;
+pub mod claims;
+pub mod compare;
+#[cfg(test)]
+pub(crate) mod fixture;
+pub mod gate;
+pub mod stats;
+pub mod trend;
