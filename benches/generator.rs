@@ -21,9 +21,10 @@ use http::StatusCode;
 use otelbench::experiment::arrivals::{Arrivals, Schedule};
 use otelbench::experiment::scenario::{Scenario, Settings};
 use otelbench::experiment::units::Rate;
-use otelbench::generator::{Client, Constant, Generator, Handler, Load, Pacing, Played, Requests, Target, decode};
+use otelbench::generator::{Client, Constant, Generator, Handler, Load, Pacing, Requests, Target};
 use otelbench::lab::meter::Meter;
 use otelbench::lab::workload::Workload;
+use otelbench::record::load::{LoadResult, decode};
 use tokio::runtime::Runtime;
 
 #[path = "../src/generator/wire/head.rs"]
@@ -106,7 +107,7 @@ fn pacing(c: &mut Criterion) {
     let runtime = runtime();
     for pacing in [Pacing::Timer, Pacing::Spin, Pacing::Coarse] {
         let generator = generator(&runtime, pacing);
-        let play = || -> Played {
+        let play = || -> LoadResult {
             let rate = Rate::TEN_THOUSAND;
             let load = Load { arrivals: Arrivals::Constant, rate, duration: STRETCH, seed: 1, first_seq: 0 };
             runtime.block_on(generator.play(load)).expect("the generator is there")

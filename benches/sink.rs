@@ -27,7 +27,8 @@ use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, IdGenerator, SdkTracerProvider};
-use otelbench::sink::{Reception, Signal, Sink, THREAD, Tally, TreeShape, items};
+use otelbench::experiment::fault::Signal;
+use otelbench::sink::{ReceiverConfig, Sink, THREAD, Tally, TreeShape, items};
 use prost::Message;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -249,7 +250,7 @@ fn end_to_end(c: &mut Criterion) {
             group.throughput(Throughput::Elements(1)).sample_size(10);
             group.bench_function(name, |b| {
                 b.iter_custom(|n| {
-                    let receiver = sink.listen(Reception::at(SocketAddr::from(([127, 0, 0, 1], 0)), shape()));
+                    let receiver = sink.listen(ReceiverConfig::at(SocketAddr::from(([127, 0, 0, 1], 0)), shape()));
                     let receiver = receiver.expect("a port is free");
                     let addr = receiver.endpoint().split_once("//").and_then(|(_, addr)| addr.parse().ok());
                     let spent = pick(sent(&runtime, addr.expect("it is an address"), grpc, &mut payloads));

@@ -44,7 +44,7 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData, SpanExporter, TracerProviderBuilder,
 };
 use otelbench::lab::lane::LOOPBACK;
-use otelbench::sink::{Receiver, Reception, Sink, TreeShape};
+use otelbench::sink::{Receiver, ReceiverConfig, Sink, TreeShape};
 use otelbench::slim::{self, Slim};
 use tracing::level_filters::LevelFilter;
 use tracing::{Dispatch, Span, info_span};
@@ -145,7 +145,7 @@ impl Rung {
     fn slim() -> Self {
         let sink = Sink::start().expect("a runtime can be made");
         let receiver =
-            sink.listen(Reception::at(LOOPBACK, TreeShape::new(&[], None))).expect("loopback has a free port");
+            sink.listen(ReceiverConfig::at(LOOPBACK, TreeShape::new(&[], None))).expect("loopback has a free port");
         let usual = slim::Settings::new(receiver.endpoint(), Vec::new());
         let settings = slim::Settings { queue: QUEUE, batch: QUEUE, delay: NEVER, ..usual };
         let (layer, slim) = Slim::start(&settings, |_| ()).expect("a thread can be started");

@@ -6,7 +6,8 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
-use otelbench::sink::{Fault, Signal, Tally, Timeline, TreeShape, items};
+use otelbench::experiment::fault::{Fault, Signal, Timeline};
+use otelbench::sink::{Tally, TreeShape, items};
 use prost::Message;
 
 /// Items as the generated types find them, or nothing where they refuse the payload.

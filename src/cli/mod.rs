@@ -18,8 +18,11 @@ use crate::commands::load::{Assignment, Pace};
 use crate::commands::pipeline::Question;
 use crate::commands::selftest::Asked;
 use crate::experiment::arrivals::Arrivals;
+use crate::experiment::fault::Fault;
 use crate::experiment::metric::Metric;
 use crate::experiment::mode::{self, Mode};
+use crate::experiment::payload::{Share, UserIds};
+use crate::experiment::placement::{IdleCores, Pinning};
 use crate::experiment::scenario::{
     Endpoint, Faults, Format, Isolation, ModeName, ModeNames, OneOrMany, Payment, Settings, Transport, Until,
     half_width, parse_positive_duration,
@@ -27,9 +30,6 @@ use crate::experiment::scenario::{
 use crate::experiment::slo::Slo;
 use crate::experiment::units::{Rate, RateError, parse_duration};
 use crate::generator::Pacing;
-use crate::lab::workload::{Share, UserIds};
-use crate::os::placement::{IdleCores, Pinning};
-use crate::sink::Fault;
 use crate::studies::isolated::{self, Estimator};
 use crate::studies::probe::{self, Probe};
 use crate::verdict::claims::catalogue;

@@ -16,7 +16,7 @@ use crate::lab::lane::LOOPBACK;
 use crate::lab::progress::Steps;
 use crate::record::result::Document;
 use crate::report;
-use crate::sink::{Reception, Sink, TreeShape};
+use crate::sink::{ReceiverConfig, Sink, TreeShape};
 use crate::studies::isolated::{self, Isolated, IsolatedError};
 use crate::studies::pipeline::Batching;
 use crate::studies::pipeline::emitter::{self, Order};
@@ -203,7 +203,8 @@ async fn encounters(executable: &Path) -> Result<Vec<Encounter>, String> {
     let mut encounters = Vec::new();
     for ((shows, client), stranger) in known.into_iter().chain(strangers.map(|client| (client, true))) {
         let any_tree = TreeShape::new(&[(emitter::SPAN, None)], None);
-        let reception = Reception { tls: Some(certificates.server.clone()), ..Reception::at(LOOPBACK, any_tree) };
+        let reception =
+            ReceiverConfig { tls: Some(certificates.server.clone()), ..ReceiverConfig::at(LOOPBACK, any_tree) };
         let receiver = sink.listen(reception).map_err(|e| e.to_string())?;
         let order = sending(receiver.endpoint(), client).map_err(|e| e.to_string())?;
         let emitted = emitter::launched(executable, &order).await.map_err(|e| e.to_string())?;

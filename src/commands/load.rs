@@ -8,11 +8,14 @@ use http::Uri;
 
 use super::{Failure, enough_descriptors, enough_ports, put, put_json, signalled, signals};
 use crate::experiment::arrivals::Arrivals;
+use crate::experiment::placement::{IdleCores, Pinning, Placement};
 use crate::experiment::scenario::{Format, TwoRates};
 use crate::experiment::units::{Rate, grouped};
-use crate::generator::{self, Client, Constant, Generator, Load, Pacing, Played, Quantiles, Target, Verdict};
+use crate::generator::{self, Client, Constant, Generator, Load, Pacing, Target};
 use crate::lab::progress;
-use crate::os::placement::{self, IdleCores, KeptAwake, Pinning, Placement};
+use crate::os::cores;
+use crate::os::cores::KeptAwake;
+use crate::record::load::{LoadResult, Quantiles, Verdict};
 
 /// How many requests per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,7 +72,7 @@ pub fn run(assignment: &Assignment) -> Result<(), Failure> {
     enough_ports(assignment.connections)?;
     let failed = |error: std::io::Error| Failure::Invalid(format!("cannot put load on {addr}: {error}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(failed)?;
-    let cores = placement::allowed_cores();
+    let cores = cores::allowed_cores();
     let peak = match pace {
         Pace::Rate(rate) => Some(assignment.arrivals.peak(rate)),
         Pace::Max => None,
@@ -132,7 +135,7 @@ fn pace(assignment: &Assignment) -> Result<Pace, Failure> {
     }
 }
 
-async fn play(generator: &Generator, assignment: &Assignment, pace: Pace) -> std::io::Result<Played> {
+async fn play(generator: &Generator, assignment: &Assignment, pace: Pace) -> std::io::Result<LoadResult> {
     match pace {
         Pace::Max => generator.saturate(assignment.duration).await,
         Pace::Rate(rate) => {
@@ -167,7 +170,7 @@ fn resolve(url: &Uri) -> Result<SocketAddr, Failure> {
     found.map_err(|e| not_found(&e.to_string()))?.next().ok_or_else(|| not_found("the resolver knows none"))
 }
 
-fn in_words(played: &Played) -> String {
+fn in_words(played: &LoadResult) -> String {
     let (counts, rate) = (&played.load, &played.rate);
     let asked = rate.asked.map_or_else(|| "as fast as possible".into(), |asked| format!("{asked} asked"));
     let mut lines = vec![

@@ -16,7 +16,7 @@ use crate::lab::progress;
 use crate::record::machine::{Machine, Tool};
 use crate::record::result::write_whole;
 use crate::report::pipeline;
-use crate::sink::{Receiver, Reception, Sink, TreeShape};
+use crate::sink::{Receiver, ReceiverConfig, Sink, TreeShape};
 use crate::studies::pipeline::emitter::{self, Emitted, EmitterError, Order};
 use crate::studies::pipeline::study::{Emitting, conduct};
 use crate::studies::pipeline::{Batching, Findings, Setup, Step, StudyError};
@@ -213,7 +213,7 @@ impl Emitting for Emitters {
     async fn emit(&mut self, batching: Batching, rate: Rate) -> Result<(Emitted, Option<u64>), EmitterError> {
         let receiver = match &self.collector {
             Collector::Embedded(sink) => Some(
-                sink.listen(Reception::at(LOOPBACK, TreeShape::new(&[(emitter::SPAN, None)], None)))
+                sink.listen(ReceiverConfig::at(LOOPBACK, TreeShape::new(&[(emitter::SPAN, None)], None)))
                     .map_err(|e| EmitterError::no_sink(&e))?,
             ),
             Collector::Elsewhere(_) => None,

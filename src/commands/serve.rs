@@ -7,8 +7,9 @@ use tokio::net::TcpListener;
 
 use super::{Failure, signalled, signals};
 use crate::experiment::mode::Mode;
+use crate::record::account::Account;
 use crate::sut::service::{self, Config};
-use crate::sut::telemetry::{Account, Destination, Telemetry};
+use crate::sut::telemetry::{Destination, Telemetry};
 
 /// Longest wait for requests under way, and for telemetry to be taken out.
 const BOUND: Duration = Duration::from_secs(5);

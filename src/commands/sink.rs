@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 
 use super::{Failure, put, put_json, signalled, signals};
+use crate::experiment::fault::{Fault, Timeline};
 use crate::experiment::scenario::Format;
+use crate::experiment::service::SPANS;
 use crate::experiment::units::grouped;
-use crate::sink::{Fault, Received, Reception, Sink, Timeline, TreeShape};
-use crate::sut::service;
+use crate::record::received::Received;
+use crate::sink::{ReceiverConfig, Sink, TreeShape};
 
 /// Receives telemetry until a signal, then prints what came.
 ///
@@ -19,7 +21,7 @@ pub fn run(addr: SocketAddr, faults: Vec<Fault>, format: Format) -> Result<(), F
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|e| usage(&e))?;
     let sink = Sink::start().map_err(|e| usage(&e))?;
     let address = sink
-        .listen(Reception { faults, ..Reception::at(addr, TreeShape::new(service::SPANS, None)) })
+        .listen(ReceiverConfig { faults, ..ReceiverConfig::at(addr, TreeShape::new(SPANS, None)) })
         .map_err(|e| Failure::Usage(format!("--addr {addr}: cannot listen there: {e}")))?;
     eprintln!("OTLP receiver (gRPC and HTTP) on {}; Ctrl-C stops it and prints what it received", address.endpoint());
     let signal = runtime.block_on(async {

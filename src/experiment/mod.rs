@@ -1,9 +1,13 @@
 //! What is asked for, as plain data: settings and scenario, modes, arrivals, plan, gates. Pure.
 
 pub mod arrivals;
+pub mod fault;
 pub mod metric;
 pub mod mode;
+pub mod payload;
+pub mod placement;
 pub mod plan;
 pub mod scenario;
+pub mod service;
 pub mod slo;
 pub mod units;

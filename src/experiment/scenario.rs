@@ -19,13 +19,14 @@ use thiserror::Error;
 use toml::Spanned;
 
 use crate::experiment::arrivals::Arrivals;
+use crate::experiment::fault::{Contradiction, Fault, FaultError, Timeline};
 use crate::experiment::mode::{self, Mode, UnknownMode};
+use crate::experiment::payload::{Mix, Payload, Share, UserIds};
+use crate::experiment::placement::{IdleCores, Pinning, Placement};
 use crate::experiment::slo::Slo;
 use crate::experiment::units::{Rate, parse_duration, stored_as_text};
 use crate::generator::{self, Pacing};
-use crate::lab::workload::{Mix, Payload, Share, UserIds};
-use crate::os::placement::{self, IdleCores, Pinning, Placement};
-use crate::sink::{Contradiction, Fault, FaultError, Timeline};
+use crate::os::cores;
 use crate::verdict::claims::Asked;
 use crate::verdict::claims::own::ClaimTables;
 use crate::verdict::gate::{Gate, UnknownArm};
@@ -914,7 +915,7 @@ impl Scenario {
         let slo = settings.slo.clone().ok_or(ScenarioError::NoSlo)?;
         // How high the search goes is not known, so the generator has all the shards that there is room for.
         let shards = match settings.transport.unwrap_or_default() {
-            Transport::Tcp => NonZeroUsize::new(generator::shards(None, placement::allowed_cores().len())),
+            Transport::Tcp => NonZeroUsize::new(generator::shards(None, cores::allowed_cores().len())),
             Transport::Direct => None,
         };
         let defaults = Settings {
@@ -993,7 +994,7 @@ impl Scenario {
         }
         let rps = settings.rps.unwrap_or(Rate::TEN_THOUSAND);
         let connections = settings.connections.map_or(16, NonZeroUsize::get);
-        let cores = placement::allowed_cores();
+        let cores = cores::allowed_cores();
         let shards = match (transport, settings.shards.map(NonZeroUsize::get)) {
             (Transport::Tcp, asked) => {
                 asked.unwrap_or_else(|| generator::shards(Some(arrivals.peak(rps)), cores.len())).min(connections)

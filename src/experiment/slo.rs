@@ -9,7 +9,6 @@ use thiserror::Error;
 
 use crate::experiment::scenario::parse_positive_duration;
 use crate::experiment::units::{in_one_word, micros, stored_as_text};
-use crate::generator::Quantiles;
 
 /// Bounds on quantiles of the response time, all of which must hold; one or more, each quantile once.
 ///
@@ -24,12 +23,18 @@ struct Objective {
     limit: Duration,
 }
 
+/// A quantile that an objective may be about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Quantile {
+pub enum Quantile {
+    /// Half of the requests are no slower.
     P50,
+    /// 90 % are.
     P90,
+    /// 99 % are.
     P99,
+    /// 99.9 % are.
     P999,
+    /// The slowest request.
     Max,
 }
 
@@ -76,22 +81,12 @@ impl Quantile {
             Self::Max => 1.0,
         }
     }
-
-    fn of(self, quantiles: &Quantiles) -> Option<f64> {
-        match self {
-            Self::P50 => quantiles.p50,
-            Self::P90 => quantiles.p90,
-            Self::P99 => quantiles.p99,
-            Self::P999 => quantiles.p999,
-            Self::Max => quantiles.max,
-        }
-    }
 }
 
 impl Slo {
-    /// Whether each of these quantiles is within its limit; not where nothing was measured.
-    pub fn holds(&self, response: &Quantiles) -> bool {
-        self.0.iter().all(|o| o.quantile.of(response).is_some_and(|us| us <= micros(o.limit)))
+    /// Whether each quantile of the response time, in microseconds, is within its limit; not where nothing was measured.
+    pub fn holds(&self, response_us: impl Fn(Quantile) -> Option<f64>) -> bool {
+        self.0.iter().all(|o| response_us(o.quantile).is_some_and(|us| us <= micros(o.limit)))
     }
 
     /// Whether it is the generator's own lateness that breaks it: at every quantile that is over its limit `L`, the
@@ -99,8 +94,12 @@ impl Slo {
     ///
     /// A stall of `w` makes requests late by `w`. What a service at a load of `ρ ≤ 1` then has to catch up with takes it
     /// `ρ · w`, so that is the most that a stall adds to a response: `2 w`.
-    pub fn is_broken_by(&self, wake: &Quantiles, response: &Quantiles) -> bool {
-        self.0.iter().all(|o| match (o.quantile.of(wake), o.quantile.of(response), micros(o.limit)) {
+    pub fn is_broken_by(
+        &self,
+        wake_us: impl Fn(Quantile) -> Option<f64>,
+        response_us: impl Fn(Quantile) -> Option<f64>,
+    ) -> bool {
+        self.0.iter().all(|o| match (wake_us(o.quantile), response_us(o.quantile), micros(o.limit)) {
             (_, Some(response), limit) if response <= limit => true,
             (Some(wake), Some(response), limit) => wake > limit / 2.0 && response <= limit + 2.0 * wake,
             _ => false,
@@ -161,6 +160,7 @@ stored_as_text!(Slo);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::load::Quantiles;
 
     fn slo(text: &str) -> Slo {
         text.parse().unwrap()
@@ -213,9 +213,9 @@ mod tests {
             ("max=30ms", true),
             ("max=29ms", false),
         ] {
-            assert_eq!(slo(text).holds(&measured), holds, "{text}");
+            assert_eq!(slo(text).holds(|quantile| measured.at(quantile)), holds, "{text}");
         }
-        assert!(!slo("p99=10ms").holds(&Quantiles::default()));
+        assert!(!slo("p99=10ms").holds(|_| None));
     }
 
     #[test]
@@ -235,7 +235,11 @@ mod tests {
             (quantiles(20.0, 8_000.0), quantiles(376_000.0, 465_000.0), false),
             (Quantiles::default(), quantiles(900.0, 22_000.0), false),
         ] {
-            assert_eq!(slo.is_broken_by(&wake, &response), broken, "{wake:?} {response:?}");
+            assert_eq!(
+                slo.is_broken_by(|quantile| wake.at(quantile), |quantile| response.at(quantile)),
+                broken,
+                "{wake:?} {response:?}"
+            );
         }
     }
 

@@ -8,7 +8,7 @@
 //! `shard` plays, `pacing` waits, `wire` exchanges, `tally` counts, `verdict` judges the generator itself. It knows nothing
 //! of modes.
 
-mod counts;
+mod kind;
 mod pacing;
 mod shard;
 mod tally;
@@ -27,19 +27,19 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::experiment::arrivals::Arrivals;
 use crate::experiment::units::Rate;
-use crate::lab::meter;
+use crate::os::clock;
 
-pub use self::counts::{Kind, LoadCounts, MixCounts};
+pub use self::kind::Kind;
 pub use self::pacing::Pacing;
-pub use self::tally::{Hdr, Played, Quantiles, RateAchieved, decode};
-pub use self::verdict::{MEDIAN_LATE_INVALID, Validity, Verdict, cause};
 pub(crate) use self::wire::parsed;
 pub use self::wire::{Client, Handler};
 
 #[cfg(test)]
 pub(crate) use self::tally::{answered, answered_after};
 
-use self::shard::{Job, Part, Place};
+use self::shard::{Job, Place};
+use self::tally::Part;
+use crate::record::load::LoadResult;
 
 /// What the names of the generator's threads begin with, by which their CPU time is told from others'.
 pub const THREAD: &str = "generator";
@@ -167,7 +167,7 @@ impl Generator {
     ///
     /// # Errors
     /// When a thread of the generator is gone.
-    pub async fn play(&self, load: Load) -> io::Result<Played> {
+    pub async fn play(&self, load: Load) -> io::Result<LoadResult> {
         let asked = load.arrivals.mean(load.rate, load.duration).as_f64();
         self.meet(Demand::Open(load), Some(asked)).await
     }
@@ -177,7 +177,7 @@ impl Generator {
     ///
     /// # Errors
     /// When a thread of the generator is gone.
-    pub async fn saturate(&self, duration: Duration) -> io::Result<Played> {
+    pub async fn saturate(&self, duration: Duration) -> io::Result<LoadResult> {
         self.meet(Demand::Closed(duration), None).await
     }
 
@@ -186,9 +186,9 @@ impl Generator {
         self.cut.store(true, Relaxed);
     }
 
-    async fn meet(&self, demand: Demand, asked: Option<f64>) -> io::Result<Played> {
+    async fn meet(&self, demand: Demand, asked: Option<f64>) -> io::Result<LoadResult> {
         self.cut.store(false, Relaxed);
-        let stolen_before = meter::steal()?;
+        let stolen_before = clock::steal()?;
         let start = Instant::now() + LEAD;
         let parts = self.shards.iter().map(async |shard| {
             let (reply, answer) = oneshot::channel();
@@ -197,7 +197,7 @@ impl Generator {
             answer.await.map_err(|_| gone())
         });
         let parts: Vec<Part> = try_join_all(parts).await?;
-        let stolen = meter::steal()?.saturating_sub(stolen_before);
+        let stolen = clock::steal()?.saturating_sub(stolen_before);
         Ok(tally::conclude(asked, &parts, self.slots, stolen))
     }
 }

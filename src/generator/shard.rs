@@ -13,12 +13,12 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{AbortHandle, LocalSet};
 
 use super::pacing::Pacer;
-use super::tally::{Company, Tally};
+use super::tally::{LoadTally, Occupancy, Part};
 use super::wire::{Connection, Wire};
 use super::{Demand, THREAD, Target};
 use crate::experiment::arrivals::Schedule;
-use crate::lab::meter;
-use crate::os::placement;
+use crate::os::clock;
+use crate::os::cores;
 
 /// Arrivals of one shard that may wait for a connection. Deep enough to ride out a stall of a second at 16 000 requests per
 /// second, and bounded so that a server that cannot keep up shows as missed arrivals and not as memory.
@@ -51,22 +51,6 @@ pub(super) struct Job {
     pub reply: oneshot::Sender<Part>,
 }
 
-/// What one shard has to say of a stretch.
-#[derive(Debug)]
-pub(super) struct Part {
-    pub tally: Tally,
-    /// How long arrivals were due.
-    pub due_in: Duration,
-    /// From the first arrival to the last answer.
-    pub elapsed: Duration,
-    /// Whether it was told to stop before.
-    pub cut_short: bool,
-    /// CPU time of the thread.
-    pub cpu: Duration,
-    /// How long the thread could have run and had no core.
-    pub without_core: Duration,
-}
-
 /// Starts the thread, with its share of the connections open and its pacer at work.
 pub(super) async fn start(
     mut target: Target,
@@ -77,7 +61,7 @@ pub(super) async fn start(
     let (jobs, inbox) = mpsc::unbounded_channel();
     let (ready, started) = oneshot::channel();
     thread::Builder::new().name(format!("{THREAD}-{}", place.number)).spawn(move || {
-        let runtime = placement::keep_on(&target.cores)
+        let runtime = cores::keep_on(&target.cores)
             .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
         match runtime {
             Ok(runtime) => LocalSet::new().block_on(&runtime, serve(target, place, cut, inbox, ready)),
@@ -97,9 +81,9 @@ async fn serve(
     ready: oneshot::Sender<io::Result<()>>,
 ) {
     let wire = Wire::new(target.client.clone(), target.connections);
-    let mut vessels: Vec<Vessel> = (0..target.slots()).map(|slot| Vessel::new(slot, &wire)).collect();
-    for vessel in &mut vessels {
-        if let Err(error) = vessel.connection.open().await {
+    let mut slots: Vec<Slot> = (0..target.slots()).map(|index| Slot::new(index, &wire)).collect();
+    for slot in &mut slots {
+        if let Err(error) = slot.connection.open().await {
             return drop(ready.send(Err(error)));
         }
     }
@@ -110,8 +94,8 @@ async fn serve(
     if ready.send(Ok(())).is_err() {
         return;
     }
-    let flights = std::iter::repeat_with(|| None).take(target.slots()).collect();
-    let state = State { idle: vessels, flights, ..State::default() };
+    let carried = std::iter::repeat_with(|| None).take(target.slots()).collect();
+    let state = State { idle: slots, carried, ..State::default() };
     let shard = Rc::new(Shard { target, wire, place, cut, state: RefCell::new(state), settled: Notify::new() });
     let reaper = tokio::task::spawn_local(reap(Rc::clone(&shard)));
     while let Some(job) = inbox.recv().await {
@@ -128,26 +112,26 @@ struct Shard {
     /// Set when the stretch is to be cut short.
     cut: Arc<AtomicBool>,
     state: RefCell<State>,
-    /// Told whenever nothing waits and nothing is in flight.
+    /// Told whenever nothing waits and nothing is in request.
     settled: Notify,
 }
 
 #[derive(Default)]
 struct State {
     /// Connections, or streams of one, without a request.
-    idle: Vec<Vessel>,
+    idle: Vec<Slot>,
     /// What each of them carries, by its slot.
-    flights: Vec<Option<Flight>>,
+    carried: Vec<Option<InFlight>>,
     in_flight: usize,
-    /// Number of the next flight.
-    next_flight: u64,
-    /// When each flight is overdue, soonest first: the time-out is the same for all, so this is the order of take-off.
+    /// Number of the next request.
+    next_number: u64,
+    /// When each request is overdue, soonest first: the time-out is the same for all, so this is the order in which they were started.
     deadlines: VecDeque<Deadline>,
     /// Arrivals that wait for a connection.
     waiting: VecDeque<Arrival>,
     /// How connections send again by themselves.
     again: Option<Again>,
-    tally: Tally,
+    tally: LoadTally,
 }
 
 /// A closed loop.
@@ -159,23 +143,23 @@ struct Again {
 }
 
 /// A connection and the request it is about to carry.
-struct Vessel {
-    slot: usize,
+struct Slot {
+    index: usize,
     connection: Connection,
     request: Vec<u8>,
 }
 
 /// A request that is under way.
-struct Flight {
+struct InFlight {
     number: u64,
     intended: Instant,
-    company: Company,
+    occupancy: Occupancy,
     task: AbortHandle,
 }
 
 struct Deadline {
     due: Instant,
-    slot: usize,
+    index: usize,
     number: u64,
 }
 
@@ -186,9 +170,9 @@ struct Arrival {
     intended: Instant,
 }
 
-impl Vessel {
-    fn new(slot: usize, wire: &Wire) -> Self {
-        Self { slot, connection: wire.connection(slot), request: Vec::new() }
+impl Slot {
+    fn new(index: usize, wire: &Wire) -> Self {
+        Self { index, connection: wire.connection(index), request: Vec::new() }
     }
 }
 
@@ -213,32 +197,32 @@ impl State {
     }
 
     /// Notes that `task` carries `arrival` from now on.
-    fn take_off(&mut self, slot: usize, arrival: Arrival, task: AbortHandle, due: Instant) {
-        let number = self.next_flight;
-        self.next_flight += 1;
+    fn start(&mut self, index: usize, arrival: Arrival, task: AbortHandle, due: Instant) {
+        let number = self.next_number;
+        self.next_number += 1;
         self.in_flight += 1;
-        let company = Company::of(self.in_flight, self.flights.len());
-        self.flights[slot] = Some(Flight { number, intended: arrival.intended, company, task });
-        self.deadlines.push_back(Deadline { due, slot, number });
+        let occupancy = Occupancy::of(self.in_flight, self.carried.len());
+        self.carried[index] = Some(InFlight { number, intended: arrival.intended, occupancy, task });
+        self.deadlines.push_back(Deadline { due, index, number });
     }
 
-    /// Notes that the flight in `slot` has ended.
-    fn land(&mut self, slot: usize) -> Option<Flight> {
-        let flight = self.flights[slot].take();
-        self.in_flight -= usize::from(flight.is_some());
+    /// Notes that the request in the slot `index` has ended.
+    fn finish(&mut self, index: usize) -> Option<InFlight> {
+        let request = self.carried[index].take();
+        self.in_flight -= usize::from(request.is_some());
         while self.deadlines.front().is_some_and(|front| !self.is_under_way(front)) {
             self.deadlines.pop_front();
         }
-        flight
+        request
     }
 
     fn is_under_way(&self, deadline: &Deadline) -> bool {
-        self.flights[deadline.slot].as_ref().is_some_and(|flight| flight.number == deadline.number)
+        self.carried[deadline.index].as_ref().is_some_and(|request| request.number == deadline.number)
     }
 }
 
 async fn play(shard: &Rc<Shard>, pacer: &mut Pacer, demand: &Demand, start: Instant) -> Part {
-    let before = meter::own_time();
+    let before = clock::own_time();
     let duration = match demand {
         Demand::Open(load) => {
             let schedule = Schedule::new(load.arrivals.clone(), load.rate, load.duration, load.seed);
@@ -265,21 +249,21 @@ async fn play(shard: &Rc<Shard>, pacer: &mut Pacer, demand: &Demand, start: Inst
     settle(shard).await;
     let elapsed = start.elapsed();
     let tally = abandon(shard);
-    let spent = meter::own_time().since(before);
+    let spent = clock::own_time().since(before);
     let cut_short = shard.cut.load(Relaxed);
     Part { tally, due_in, elapsed, cut_short, cpu: spent.cpu, without_core: spent.without_core }
 }
 
 /// Closes the account: what waits is never sent, and what is under way is given up with its connection.
-fn abandon(shard: &Shard) -> Tally {
+fn abandon(shard: &Shard) -> LoadTally {
     let mut state = shard.state.borrow_mut();
     state.again = None;
     let mut tally = std::mem::take(&mut state.tally);
     tally.left(state.waiting.drain(..).count() as u64, state.in_flight as u64);
-    for slot in 0..shard.target.slots() {
-        if let Some(flight) = state.land(slot) {
-            flight.task.abort();
-            state.idle.push(Vessel::new(slot, &shard.wire));
+    for index in 0..shard.target.slots() {
+        if let Some(request) = state.finish(index) {
+            request.task.abort();
+            state.idle.push(Slot::new(index, &shard.wire));
         }
     }
     tally
@@ -310,8 +294,8 @@ fn dispatch(shard: &Rc<Shard>, arrival: Arrival) {
     let now = Instant::now();
     let mut state = shard.state.borrow_mut();
     state.tally.scheduled(now.saturating_duration_since(arrival.intended));
-    if let Some(vessel) = state.idle.pop() {
-        launch(shard, &mut state, vessel, arrival, now);
+    if let Some(slot) = state.idle.pop() {
+        launch(shard, &mut state, slot, arrival, now);
     } else if state.waiting.len() < BACKLOG {
         state.waiting.push_back(arrival);
     } else {
@@ -324,34 +308,34 @@ fn saturate(shard: &Rc<Shard>, until: Instant) {
     let mut state = shard.state.borrow_mut();
     let Place { number, of } = shard.place;
     state.again = Some(Again { until, next_seq: number as u64, step: of as u64 });
-    for vessel in std::mem::take(&mut state.idle) {
+    for slot in std::mem::take(&mut state.idle) {
         match state.next() {
-            Some(arrival) => launch(shard, &mut state, vessel, arrival, arrival.intended),
-            None => state.idle.push(vessel),
+            Some(arrival) => launch(shard, &mut state, slot, arrival, arrival.intended),
+            None => state.idle.push(slot),
         }
     }
 }
 
-fn launch(shard: &Rc<Shard>, state: &mut State, vessel: Vessel, arrival: Arrival, now: Instant) {
-    let slot = vessel.slot;
-    let task = tokio::task::spawn_local(exchange(Rc::clone(shard), vessel, arrival)).abort_handle();
-    state.take_off(slot, arrival, task, now + shard.target.timeout);
+fn launch(shard: &Rc<Shard>, state: &mut State, slot: Slot, arrival: Arrival, now: Instant) {
+    let index = slot.index;
+    let task = tokio::task::spawn_local(exchange(Rc::clone(shard), slot, arrival)).abort_handle();
+    state.start(index, arrival, task, now + shard.target.timeout);
 }
 
 /// Sends one request and counts its outcome; then, while others wait, theirs.
-async fn exchange(shard: Rc<Shard>, mut vessel: Vessel, mut arrival: Arrival) {
+async fn exchange(shard: Rc<Shard>, mut slot: Slot, mut arrival: Arrival) {
     loop {
-        let kind = shard.target.requests.write(arrival.seq, &mut vessel.request);
-        let outcome = vessel.connection.exchange(&vessel.request).await;
+        let kind = shard.target.requests.write(arrival.seq, &mut slot.request);
+        let outcome = slot.connection.exchange(&slot.request).await;
         let mut state = shard.state.borrow_mut();
-        let at_the_end = Company::of(state.in_flight, state.flights.len());
-        let Some(flight) = state.land(vessel.slot) else { return };
-        state.tally.outcome(arrival.intended, kind, [flight.company, at_the_end], outcome);
+        let at_the_end = Occupancy::of(state.in_flight, state.carried.len());
+        let Some(request) = state.finish(slot.index) else { return };
+        state.tally.outcome(arrival.intended, kind, [request.occupancy, at_the_end], outcome);
         if let Some(next) = state.next() {
-            state.take_off(vessel.slot, next, flight.task, Instant::now() + shard.target.timeout);
+            state.start(slot.index, next, request.task, Instant::now() + shard.target.timeout);
             arrival = next;
         } else {
-            state.idle.push(vessel);
+            state.idle.push(slot);
             if state.is_settled() {
                 shard.settled.notify_one();
             }
@@ -372,13 +356,13 @@ async fn reap(shard: Rc<Shard>) {
             if !state.is_under_way(&deadline) {
                 continue;
             }
-            let Some(flight) = state.land(deadline.slot) else { continue };
-            flight.task.abort();
-            state.tally.timed_out(flight.intended);
-            let vessel = Vessel::new(deadline.slot, &shard.wire);
+            let Some(request) = state.finish(deadline.index) else { continue };
+            request.task.abort();
+            state.tally.timed_out(request.intended);
+            let slot = Slot::new(deadline.index, &shard.wire);
             match state.next() {
-                Some(arrival) => launch(&shard, &mut state, vessel, arrival, now),
-                None => state.idle.push(vessel),
+                Some(arrival) => launch(&shard, &mut state, slot, arrival, now),
+                None => state.idle.push(slot),
             }
         }
         if state.is_settled() {

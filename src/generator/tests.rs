@@ -14,6 +14,7 @@ use tokio::task::{JoinSet, LocalSet};
 use super::shard::BACKLOG;
 use super::*;
 use crate::experiment::arrivals::Schedule;
+use crate::record::load::{LoadCounts, MixCounts, Verdict, decode};
 
 mod accounts;
 mod direct;
@@ -306,7 +307,7 @@ async fn an_answer_is_right_when_it_is_the_one_asked_for() {
         Generator::start(target).await.unwrap().play(load(250.0, 400)).await.unwrap()
     };
     let mix = |refused_as_asked, not_refused| MixCounts { refused_as_asked, not_refused, probes_answered: 10 };
-    let blames = |played: &Played, what: &str| played.validity.causes.iter().any(|cause| cause.contains(what));
+    let blames = |played: &LoadResult, what: &str| played.validity.causes.iter().any(|cause| cause.contains(what));
 
     let right = played(|n| if n % 10 == 3 { Deed::Refuse } else { Deed::Answer }).await;
     assert_eq!((right.load.completed, right.load.failed["status_4xx"], right.mix), (90, 10, mix(10, 0)));

@@ -1,6 +1,6 @@
 //! The generator's verdict on itself: whether it put on the load that was asked for, and who is to blame if it did not.
 //!
-//! Every cause begins with a name, listed in [`cause`], and goes on with the evidence.
+//! Every cause begins with a name, listed in [`cause`](crate::record::load::cause), and goes on with the evidence.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -8,14 +8,11 @@ use std::thread;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::{Deserialize, Serialize};
 
-use super::counts::{LoadCounts, MixCounts};
+use crate::record::load::{LoadCounts, MEDIAN_LATE_INVALID, MixCounts, Validity, Verdict, cause};
 
 /// Share of arrivals that may be lost or fail before the stretch says nothing about the load asked for.
 const LOST_INVALID: f64 = 0.01;
-/// Half of all requests later than this: not a hiccup of the machine but a rate it cannot make.
-pub const MEDIAN_LATE_INVALID: Duration = Duration::from_millis(10);
 /// One request in a hundred later than this, and ten at least, makes latencies doubtful, though CPU per request still stands.
 const TAIL_LATE_DEGRADED: Duration = Duration::from_millis(5);
 const TAIL: f64 = 0.01;
@@ -35,81 +32,8 @@ const STOOD_STILL: f64 = 10.0;
 /// The class of failure that a refusal is counted under.
 const REFUSALS: &str = "status_4xx";
 
-/// What the causes begin with.
-pub mod cause {
-    /// It did not turn to arrivals when they were due.
-    pub const STARVED: &str = "generator starved of CPU";
-    /// The hypervisor gave the machine to others.
-    pub const STOLEN: &str = "stolen CPU";
-    /// The server answers as fast as ever, and all connections are busy.
-    pub const CONNECTION_CAP: &str = "connection cap";
-    /// More arrivals waited than there is room for.
-    pub const BACKLOG: &str = "backlog overflow";
-    /// The server cannot keep up.
-    pub const SLOW: &str = "slow server";
-    /// The server answered nothing for a while.
-    pub const STALLED: &str = "stalled server";
-    /// The server does not answer in time.
-    pub const SILENT: &str = "silent server";
-    /// The server is not there.
-    pub const DEAD: &str = "dead server";
-    /// The server closes connections, answers with an error, or with what is no answer.
-    pub const FAILING: &str = "failing server";
-    /// The generator's own system refuses it descriptors or ports.
-    pub const REFUSED_BY_SYSTEM: &str = "no descriptors or ports";
-    /// The stretch is shorter than the gap between arrivals.
-    pub const NOTHING_DUE: &str = "nothing due";
-}
-
-/// How far a stretch of load can be trusted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// The load asked for was put on.
-    #[default]
-    Valid,
-    /// It was, but for something that is named.
-    Degraded,
-    /// It was not; no difference is computed from it.
-    Invalid,
-}
-
-/// A verdict with its causes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Validity {
-    /// The worst of what was found.
-    pub verdict: Verdict,
-    /// What was found: the name of the cause, and the evidence in words.
-    pub causes: Vec<String>,
-}
-
-impl Validity {
-    /// Adds a finding.
-    pub fn find(&mut self, verdict: Verdict, cause: String) {
-        self.verdict = self.verdict.max(verdict);
-        if !self.causes.contains(&cause) {
-            self.causes.push(cause);
-        }
-    }
-
-    /// Whether a cause of this name was found.
-    pub fn names(&self, cause: &str) -> bool {
-        self.causes.iter().any(|found| found.starts_with(cause))
-    }
-
-    /// Takes over what `other` found.
-    pub fn merge(&mut self, other: &Self) {
-        self.verdict = self.verdict.max(other.verdict);
-        for cause in &other.causes {
-            self.find(other.verdict, cause.clone());
-        }
-    }
-}
-
 /// What the verdict is founded on. Histograms are in nanoseconds.
-pub(super) struct Evidence<'a> {
+pub(super) struct LoadEvidence<'a> {
     pub counts: &'a LoadCounts,
     pub mix: &'a MixCounts,
     /// How late the generator turned to each arrival.
@@ -135,13 +59,13 @@ pub(super) struct Evidence<'a> {
     pub stolen: Duration,
 }
 
-impl Evidence<'_> {
+impl LoadEvidence<'_> {
     fn left_over(&self, n: u64) -> u64 {
         if self.cut_short { 0 } else { n }
     }
 }
 
-pub(super) fn judge(evidence: &Evidence<'_>) -> Validity {
+pub(super) fn judge(evidence: &LoadEvidence<'_>) -> Validity {
     let counts = evidence.counts;
     let mut validity = Validity::default();
     if counts.scheduled == 0 {
@@ -156,7 +80,7 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Validity {
 }
 
 /// Whether the machine let the generator do its work.
-fn judge_machine(evidence: &Evidence<'_>, validity: &mut Validity) {
+fn judge_machine(evidence: &LoadEvidence<'_>, validity: &mut Validity) {
     if let Some(verdict) = lateness_verdict(evidence.wake) {
         let evidence = format!(
             "it turned to half of all arrivals {} late, to one in a hundred {}; a thread of it stood without a core for {}",
@@ -175,7 +99,7 @@ fn judge_machine(evidence: &Evidence<'_>, validity: &mut Validity) {
 }
 
 /// Whether arrivals found a connection. What the generator's own lateness explains is not blamed on anyone else.
-fn judge_waiting(evidence: &Evidence<'_>, validity: &mut Validity) {
+fn judge_waiting(evidence: &LoadEvidence<'_>, validity: &mut Validity) {
     let counts = evidence.counts;
     let never_sent = counts.missed + evidence.left_over(counts.unsent);
     let found = lateness_verdict(evidence.lateness).max((never_sent > 0).then(|| grade(never_sent, counts)));
@@ -196,7 +120,7 @@ fn judge_waiting(evidence: &Evidence<'_>, validity: &mut Validity) {
 }
 
 /// Why arrivals had to wait for a connection, and the evidence. A rule of thumb: one stretch cannot tell for certain.
-fn why_all_were_busy(evidence: &Evidence<'_>) -> (&'static str, String) {
+fn why_all_were_busy(evidence: &LoadEvidence<'_>) -> (&'static str, String) {
     let timed_out = evidence.counts.timed_out;
     if timed_out >= evidence.connections as u64 {
         return (cause::SILENT, format!("{timed_out} requests were not answered in time"));
@@ -231,7 +155,7 @@ fn why_all_were_busy(evidence: &Evidence<'_>) -> (&'static str, String) {
 }
 
 /// Whether what was sent was answered.
-fn judge_answers(evidence: &Evidence<'_>, validity: &mut Validity) {
+fn judge_answers(evidence: &LoadEvidence<'_>, validity: &mut Validity) {
     let counts = evidence.counts;
     // What is under way when others still wait to be sent has not had the time that it may take.
     let in_flight = if counts.unsent == 0 { evidence.left_over(counts.in_flight) } else { 0 };
@@ -330,7 +254,7 @@ mod tests {
                 histogram
             };
             assert!(self.counts.adds_up());
-            judge(&Evidence {
+            judge(&LoadEvidence {
                 counts: &self.counts,
                 mix: &self.mix,
                 wake: &histogram(&self.wake),

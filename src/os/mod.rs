@@ -1,4 +1,5 @@
 //! What the operating system is asked for: cores and processes.
 
-pub mod placement;
+pub mod clock;
+pub mod cores;
 pub(crate) mod subprocess;

@@ -12,12 +12,11 @@ use thiserror::Error;
 
 use crate::experiment::plan::Plan;
 use crate::experiment::scenario::Scenario;
-use crate::generator::Played;
-use crate::lab::meter::CpuUs;
-use crate::lab::meter::allocations::Count;
+use crate::record::account::Account;
+use crate::record::load::LoadResult;
 use crate::record::machine::{Machine, Tool};
-use crate::sink::Received;
-use crate::sut::telemetry::Account;
+use crate::record::received::Received;
+use crate::record::usage::ResourceUsage;
 
 /// Name and major version of the result document.
 pub const SCHEMA: &str = "otelbench.result/1";
@@ -55,58 +54,10 @@ pub struct SliceRecord {
     pub arm: String,
     /// The load and what came of it.
     #[serde(flatten)]
-    pub played: Played,
+    pub played: LoadResult,
     /// What the lane spent on it.
     #[serde(flatten)]
-    pub spent: Spent,
-}
-
-/// What a lane spent from the start of a slice until what the slice caused was exported.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Spent {
-    /// Time from the first reading to the last.
-    pub wall_us: f64,
-    /// CPU time by the role of the thread that spent it.
-    pub cpu_us: CpuUs,
-    /// The part of it that falls due once per interval; null in modes without such work.
-    pub periodic: Option<Periodic>,
-    /// Allocations on the `request` and `exporter` threads; null where the process does not count them.
-    pub allocations: Option<Count>,
-    /// Why `allocations` is null.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub allocations_reason: Option<String>,
-    /// Resident memory of the lane at the end.
-    pub rss_bytes: u64,
-    /// What the lane spent while it was idle before this slice.
-    pub idle: Idle,
-    /// CPU time the hypervisor gave to others meanwhile, over all cores; in steps of 10 ms.
-    pub steal_us: f64,
-}
-
-/// Work that is due once per interval, however many requests there were. A slice is shorter than the interval and has the
-/// work done at its end, so analysis charges it `cpu_us / exports` for each interval's worth of load.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Periodic {
-    /// Times it was done.
-    pub exports: u64,
-    /// The interval at which it is due.
-    pub interval_us: f64,
-    /// CPU time it took; part of `cpu_us.exporter`.
-    pub cpu_us: f64,
-    /// Its part of the allocations.
-    pub allocations: Count,
-}
-
-/// A lane between two slices.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Idle {
-    /// How long it was idle.
-    pub wall_us: f64,
-    /// CPU time its process spent meanwhile.
-    pub cpu_us: f64,
+    pub spent: ResourceUsage,
 }
 
 /// One lane, from launch to end: its side of the ledger, and the sink's.

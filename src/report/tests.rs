@@ -4,7 +4,7 @@ use console::measure_text_width;
 
 use super::*;
 use crate::experiment::scenario::{Payment, Role, Transport};
-use crate::generator::Verdict;
+use crate::record::load::Verdict;
 use crate::record::records::Records;
 use crate::record::result::Document;
 use crate::studies::selftest::repeats::{RepeatedArm, RepeatedDelta};

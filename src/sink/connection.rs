@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::State;
-use super::exchange::exchange;
+use super::exchange::{Conn, exchange};
 use crate::experiment::units::in_one_word;
 
 /// Connections that wait to be accepted.
@@ -141,24 +141,6 @@ async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
-    }
-}
-
-/// What the requests of one connection share with it.
-#[derive(Debug)]
-pub(super) struct Conn {
-    pub(super) state: Arc<State>,
-    /// Requests begun.
-    pub(super) requests: AtomicU64,
-    cut: Notify,
-    is_reset: AtomicBool,
-}
-
-impl Conn {
-    /// Cuts the connection, as a machine does that has lost its memory of it.
-    pub(super) fn reset(&self) {
-        self.is_reset.store(true, Relaxed);
-        self.cut.notify_one();
     }
 }
 

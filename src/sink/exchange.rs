@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use bytes::{Bytes, BytesMut};
 use flate2::bufread::MultiGzDecoder;
@@ -12,14 +12,13 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, Method, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{Notify, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 
 use super::answer::{Cause, GRPC, JSON, PROTOBUF, Protocol, Refusal, Reply, accepted, refused};
-use super::connection::Conn;
-use super::fault::{Outcome, Rejection};
-use super::otlp::Signal;
+use super::otlp::{grpc_path, http_path};
 use super::{IN_HAND, State};
+use crate::experiment::fault::{FaultEffect, Rejection, Signal};
 use crate::experiment::units::in_one_word;
 
 /// A message may have this many bytes over gRPC, compressed and decompressed, and over HTTP: the defaults of the OpenTelemetry
@@ -32,6 +31,24 @@ const DRAINED: usize = 64 << 20;
 
 /// Before every gRPC message: whether it is compressed, and its length.
 const GRPC_PREFIX: usize = 5;
+
+/// What the requests of one connection share with it.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) state: Arc<State>,
+    /// Requests begun.
+    pub(super) requests: AtomicU64,
+    pub(super) cut: Notify,
+    pub(super) is_reset: AtomicBool,
+}
+
+impl Conn {
+    /// Cuts the connection, as a machine does that has lost its memory of it.
+    pub(super) fn reset(&self) {
+        self.is_reset.store(true, Relaxed);
+        self.cut.notify_one();
+    }
+}
 
 /// Answers one request, or never.
 pub(super) async fn exchange(request: Request<Incoming>, conn: Arc<Conn>) -> Result<Response<Reply>, Infallible> {
@@ -67,7 +84,7 @@ async fn take(request: Request<Incoming>, protocol: Protocol, conn: &Conn) -> Re
     let (signal, gzip) = routed(&request, protocol).map_err(own_fault)?;
     let active = state.timeline.faults_at(state.elapsed(), signal);
     let mut body = request.into_body();
-    if let Outcome::Reset(share, place) = active.outcome
+    if let FaultEffect::Reset(share, place) = active.outcome
         && state.in_share(share, place, signal, 1) > 0
     {
         // What comes of the rest does not matter.
@@ -89,7 +106,7 @@ async fn take(request: Request<Incoming>, protocol: Protocol, conn: &Conn) -> Re
         in_hand.add(payload.len())?;
     }
     state.lock().search(&payload);
-    if active.outcome == Outcome::Hang {
+    if active.outcome == FaultEffect::Hang {
         drop((payload, in_hand));
         return pending().await;
     }
@@ -99,15 +116,15 @@ async fn take(request: Request<Incoming>, protocol: Protocol, conn: &Conn) -> Re
     // From here to the answer nothing waits: what is counted is answered, as far as it lies with the sink. Where the client
     // has gone, or the connection, hyper has dropped this before.
     match active.outcome {
-        Outcome::Reject(Rejection::Unavailable) => {
+        FaultEffect::Reject(Rejection::Unavailable) => {
             Err(Refusal::new(Cause::Unavailable, "unavailable, as a fault asks"))
         }
-        Outcome::Reject(Rejection::Exhausted { retry }) => {
+        FaultEffect::Reject(Rejection::Exhausted { retry }) => {
             Err(Refusal::new(Cause::Exhausted, "exhausted, as a fault asks").retry_after(retry))
         }
         outcome => {
             let rejected = |items| match outcome {
-                Outcome::Partial(share, place) => state.in_share(share, place, signal, items),
+                FaultEffect::Partial(share, place) => state.in_share(share, place, signal, items),
                 _ => 0,
             };
             let added = state.lock().add(signal, &payload, rejected);
@@ -122,8 +139,8 @@ async fn take(request: Request<Incoming>, protocol: Protocol, conn: &Conn) -> Re
 fn routed(request: &Request<Incoming>, protocol: Protocol) -> Result<(Signal, bool), Refusal> {
     let path = request.uri().path();
     let (find, encoding): (fn(Signal) -> &'static str, _) = match protocol {
-        Protocol::Grpc => (Signal::grpc_path, HeaderName::from_static("grpc-encoding")),
-        Protocol::Http | Protocol::HttpJson => (Signal::http_path, CONTENT_ENCODING),
+        Protocol::Grpc => (grpc_path as fn(Signal) -> &'static str, HeaderName::from_static("grpc-encoding")),
+        Protocol::Http | Protocol::HttpJson => (http_path, CONTENT_ENCODING),
     };
     let Some(signal) = Signal::ALL.into_iter().find(|signal| find(*signal) == path) else {
         let paths = Signal::ALL.map(find).join(", ");

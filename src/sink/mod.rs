@@ -11,7 +11,6 @@
 mod answer;
 mod connection;
 mod exchange;
-mod fault;
 mod otlp;
 mod protobuf;
 mod tally;
@@ -28,14 +27,14 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
-pub use self::fault::{Contradiction, Fault, FaultError, FaultKind, Percent, Rejection, Size, Timeline};
-pub use self::otlp::Signal;
 pub use self::protobuf::Malformed;
-pub use self::tally::{Received, ReceivedLogs, ReceivedMetrics, Tally, UNNAMED, items};
+pub use self::tally::{Tally, items};
 pub use self::tls::Tls;
-pub use self::trees::{Caller, ShapeSpan, TreeReport, TreeShape};
+pub use self::trees::{Caller, ShapeSpan, TreeShape};
 
 use self::connection::{Patience, Port};
+use crate::experiment::fault::{Fault, Percent, Signal, Timeline};
+use crate::record::received::Received;
 
 /// Name of the sink's threads.
 pub const THREAD: &str = "sink";
@@ -60,7 +59,7 @@ impl Drop for Sink {
 
 /// What is to be received, where, and how.
 #[derive(Clone, Debug)]
-pub struct Reception {
+pub struct ReceiverConfig {
     /// Where to listen.
     pub addr: SocketAddr,
     /// What trees are held against.
@@ -77,7 +76,7 @@ pub struct Reception {
     pub lost_span: Option<u64>,
 }
 
-impl Reception {
+impl ReceiverConfig {
     /// At this address, trees held against `shape`; in plaintext, without faults, and nothing forbidden or lost.
     pub fn at(addr: SocketAddr, shape: TreeShape) -> Self {
         Self { addr, shape, tls: None, faults: Vec::new(), faults_wait: false, forbidden: Vec::new(), lost_span: None }
@@ -121,13 +120,13 @@ impl Sink {
     ///
     /// # Errors
     /// When the address cannot be bound, the certificates or the key are not usable, or the faults contradict each other.
-    pub fn listen(&self, reception: Reception) -> io::Result<Receiver> {
+    pub fn listen(&self, reception: ReceiverConfig) -> io::Result<Receiver> {
         self.listen_for(reception, Patience::default())
     }
 
-    fn listen_for(&self, reception: Reception, patience: Patience) -> io::Result<Receiver> {
+    fn listen_for(&self, reception: ReceiverConfig, patience: Patience) -> io::Result<Receiver> {
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
-        let Reception { addr, shape, tls, faults, faults_wait, forbidden, lost_span } = reception;
+        let ReceiverConfig { addr, shape, tls, faults, faults_wait, forbidden, lost_span } = reception;
         let timeline = Timeline::new(faults).map_err(invalid)?;
         let acceptor = tls.as_ref().map(Tls::acceptor).transpose()?;
         let runtime = self.runtime.as_ref().ok_or_else(|| io::Error::other("the sink has ended"))?;
@@ -203,7 +202,7 @@ mod tests {
     /// What becomes of a client that says so much and then nothing.
     fn answer(patience: Patience, said: &str) -> (String, Received) {
         let sink = Sink::start().unwrap();
-        let reception = Reception::at(SocketAddr::from(([127, 0, 0, 1], 0)), TreeShape::default());
+        let reception = ReceiverConfig::at(SocketAddr::from(([127, 0, 0, 1], 0)), TreeShape::default());
         let receiver = sink.listen_for(reception, patience).unwrap();
         let mut stream = TcpStream::connect(receiver.addr).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -235,7 +234,7 @@ mod tests {
     #[test]
     fn requests_hold_no_more_bytes_together_than_there_are_to_hold() {
         let sink = Sink::start().unwrap();
-        let reception = Reception::at(SocketAddr::from(([127, 0, 0, 1], 0)), TreeShape::default());
+        let reception = ReceiverConfig::at(SocketAddr::from(([127, 0, 0, 1], 0)), TreeShape::default());
         let receiver = sink.listen(reception).unwrap();
         let request = "POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 2\r\n\r\n\x0a\x00";
         let ask = || {

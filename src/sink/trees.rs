@@ -13,9 +13,8 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::otlp::Span;
+use crate::record::received::TreeReport;
 
 /// Spans held of traces that are not whole; some tens of megabytes.
 const OPEN_SPANS: usize = 1 << 19;
@@ -88,33 +87,6 @@ impl TreeShape {
 impl fmt::Debug for TreeShape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TreeShape").field("spans", &self.spans).finish_non_exhaustive()
-    }
-}
-
-/// How the traces of one receiver looked.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct TreeReport {
-    /// Distinct trace ids.
-    pub traces: u64,
-    /// Whole, and as they should be.
-    pub right: u64,
-    /// Lacking a span.
-    pub incomplete: u64,
-    /// With a span under the wrong parent, one too many, one from another service, or one of an unknown name.
-    pub misshapen: u64,
-    /// Whose id or root's parent is not the caller's.
-    pub foreign: u64,
-    /// Whose payment does not name the caller's user.
-    pub without_baggage: u64,
-    /// One that is wrong, in words; null when all are right.
-    pub example: Option<String>,
-}
-
-impl TreeReport {
-    /// Traces that are not as they should be.
-    pub fn wrong(&self) -> u64 {
-        self.traces - self.right
     }
 }
 

@@ -9,12 +9,13 @@ use crate::experiment::plan::Plan;
 use crate::experiment::scenario::{Scenario, Settings};
 use crate::experiment::slo::Slo;
 use crate::generator::answered;
-use crate::lab::meter::CpuUs;
-use crate::lab::meter::allocations::Count;
+use crate::record::account::{Account, Exports, ServiceSpans};
 use crate::record::machine::{Machine, Tool};
-use crate::record::records::{Header, Idle, LaneRecord, Records, SCHEMA, SliceRecord, Spent};
-use crate::sink::{Received, TreeReport};
-use crate::sut::telemetry::{Account, Exports, ServiceSpans};
+use crate::record::received::{Received, TreeReport};
+use crate::record::records::{Header, LaneRecord, Records, SCHEMA, SliceRecord};
+use crate::record::usage::Count;
+use crate::record::usage::CpuUs;
+use crate::record::usage::{Idle, ResourceUsage};
 use crate::verdict::capacity::{Next, Outcome, Search, Step, near};
 
 /// Requests in every slice.
@@ -56,7 +57,7 @@ pub(crate) fn slice(round: u32, slice: u32, arm: &str, us_per_request: f64) -> S
         slice,
         arm: arm.into(),
         played: answered(REQUESTS, Duration::from_nanos((us_per_request * 1e4) as u64)),
-        spent: Spent {
+        spent: ResourceUsage {
             wall_us: 1e6,
             cpu_us: CpuUs {
                 request: total * 0.75,
@@ -88,7 +89,7 @@ pub(crate) fn lane(round: u32, arm: &str, traced: bool) -> LaneRecord {
         received.spans = 3 * orders;
         received.trees = TreeReport { traces: orders, right: orders, ..TreeReport::default() };
         received.metrics.points = 6;
-        received.metrics.counters.insert(crate::sut::service::ORDERS_TOTAL.into(), orders as f64);
+        received.metrics.counters.insert(crate::experiment::service::ORDERS_TOTAL.into(), orders as f64);
     }
     LaneRecord {
         round,

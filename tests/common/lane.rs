@@ -19,13 +19,16 @@ use opentelemetry_proto::tonic::common::v1::any_value;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use otelbench::experiment::arrivals::Arrivals;
 use otelbench::experiment::mode::Mode;
+use otelbench::experiment::payload::Payload;
 use otelbench::experiment::scenario::{Payment, Transport};
 use otelbench::experiment::units::Rate;
-use otelbench::generator::{Load, Pacing, Played};
+use otelbench::generator::{Load, Pacing};
 use otelbench::lab::lane::host::{Lane, Whereabouts};
 use otelbench::lab::lane::protocol::{GeneratorSetup, PROTOCOL, Start};
-use otelbench::lab::workload::{Payload, Workload};
-use otelbench::sut::telemetry::{Account, Destination};
+use otelbench::lab::workload::Workload;
+use otelbench::record::account::Account;
+use otelbench::record::load::LoadResult;
+use otelbench::sut::telemetry::Destination;
 use prost::Message;
 use tokio::net::TcpListener;
 use tonic::transport::Channel;
@@ -92,7 +95,7 @@ impl Orders {
     }
 
     /// Plays them on a lane whose telemetry goes to `endpoint`.
-    pub async fn play(self, endpoint: &str) -> (Played, Account) {
+    pub async fn play(self, endpoint: &str) -> (LoadResult, Account) {
         let (start, setup) = (self.start(endpoint), self.setup());
         let mut lane = Lane::launch(Path::new(PROGRAM), &BTreeMap::new(), "test", start, setup, Whereabouts::Inside)
             .await

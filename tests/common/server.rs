@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use otelbench::experiment::arrivals::Arrivals;
 use otelbench::experiment::units::Rate;
-use otelbench::generator::{Client, Constant, Generator, Load, Pacing, Played, Target};
+use otelbench::generator::{Client, Constant, Generator, Load, Pacing, Target};
+use otelbench::record::load::LoadResult;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
@@ -85,12 +86,12 @@ pub fn target(addr: SocketAddr, connections: usize) -> Target {
 }
 
 /// Plays constant arrivals.
-pub fn played(target: Target, rate: f64, duration: Duration) -> Played {
+pub fn played(target: Target, rate: f64, duration: Duration) -> LoadResult {
     play(target, Arrivals::Constant, rate, duration)
 }
 
 /// Plays these arrivals.
-pub fn play(target: Target, arrivals: Arrivals, rate: f64, duration: Duration) -> Played {
+pub fn play(target: Target, arrivals: Arrivals, rate: f64, duration: Duration) -> LoadResult {
     let rate = Rate::per_second(rate).unwrap();
     let load = Load { arrivals, rate, duration, seed: 1, first_seq: 0 };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

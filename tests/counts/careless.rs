@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use crate::common::lane::{Kept, Orders, Relay, stands_in};
 use otelbench::experiment::mode::{self, Handlers, Logs, Metrics, Mode, SpanExporter, Traces, Views};
+use otelbench::experiment::payload::Payload;
+use otelbench::experiment::service::SPANS;
 use otelbench::generator::Requests;
-use otelbench::lab::workload::Payload;
-use otelbench::sink::{Received, Reception, Sink, TreeShape};
-use otelbench::sut::service::{self, Order};
-use otelbench::sut::telemetry::Account;
+use otelbench::record::account::Account;
+use otelbench::record::received::Received;
+use otelbench::sink::{ReceiverConfig, Sink, TreeShape};
+use otelbench::sut::service::Order;
 
 fn careless(traces: Traces) -> Mode {
     Mode { handlers: Handlers::Careless, traces: Some(traces), ..mode::named("full").unwrap() }
@@ -20,7 +22,7 @@ fn careless(traces: Traces) -> Mode {
 async fn played(orders: Orders, spans: &[(&str, Option<&str>)]) -> (u64, Account, Received, Kept) {
     let sink = Sink::start().unwrap();
     let shape = TreeShape::new(spans, Some(Arc::new(orders.caller())));
-    let receiver = sink.listen(Reception::at(SocketAddr::from(([127, 0, 0, 1], 0)), shape)).unwrap();
+    let receiver = sink.listen(ReceiverConfig::at(SocketAddr::from(([127, 0, 0, 1], 0)), shape)).unwrap();
     let (relay, endpoint) = Relay::to(receiver.endpoint()).await;
     let (played, account) = orders.play(&endpoint).await;
     (played.load.completed, account, receiver.received(), relay.kept())
@@ -49,7 +51,7 @@ fn personal_orders(redact: bool) -> Orders {
 async fn card_numbers_and_addresses_are_let_out_without_redaction() {
     let orders = personal_orders(false);
     let sent = personal(&orders);
-    let (completed, _, _, kept) = played(orders, service::SPANS).await;
+    let (completed, _, _, kept) = played(orders, SPANS).await;
     assert_eq!((completed, kept.records), (100, 100));
     for text in sent.iter().flat_map(|(card, email)| [card, email]) {
         assert!(stands_in(text, &kept.traces) && stands_in(text, &kept.logs), "{text} was not sent");
@@ -60,7 +62,7 @@ async fn card_numbers_and_addresses_are_let_out_without_redaction() {
 async fn no_byte_of_a_card_number_or_an_address_gets_past_redaction() {
     let orders = personal_orders(true);
     let sent = personal(&orders);
-    let (completed, account, received, kept) = played(orders, service::SPANS).await;
+    let (completed, account, received, kept) = played(orders, SPANS).await;
     for text in sent.iter().flat_map(|(card, email)| [card, email]) {
         assert!(!kept.holds(text), "{text} was sent");
     }
@@ -80,7 +82,7 @@ async fn metered(views: Views) -> (u64, Received, Kept) {
     let metrics = Metrics::Bridge { interval: Duration::from_secs(5), caching: false, views };
     let payload: Payload = Payload { users: 100_000.try_into().unwrap(), ..Payload::default() };
     let orders = Orders { payload, rate: 600.0, lasts: Duration::from_secs(5), ..Orders::of(Mode { metrics, ..mode }) };
-    let (completed, _, received, kept) = played(orders, service::SPANS).await;
+    let (completed, _, received, kept) = played(orders, SPANS).await;
     (completed, received, kept)
 }
 
@@ -104,11 +106,11 @@ async fn a_label_for_each_user_overflows_and_a_view_drops_it() {
 #[tokio::test]
 async fn a_span_for_debugging_exists_only_where_the_filter_lets_it() {
     let orders = Orders::of(careless(Traces::default()));
-    let (_, account, received, kept) = played(orders, service::SPANS).await;
+    let (_, account, received, kept) = played(orders, SPANS).await;
     assert_eq!((account.spans.unwrap().ended, received.spans, received.trees.right), (300, 300, 100), "{received:?}");
     assert!(!kept.holds("check_stock"));
 
-    let debugging = [service::SPANS, &[("check_stock", Some("reserve_inventory"))]].concat();
+    let debugging = [SPANS, &[("check_stock", Some("reserve_inventory"))]].concat();
     let orders = Orders::of(careless(Traces { filter: "debug".into(), ..Traces::default() }));
     let (_, account, received, _) = played(orders, &debugging).await;
     assert_eq!((account.spans.unwrap().ended, received.spans, received.trees.right), (400, 400, 100), "{received:?}");

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use crate::common::{alone, document, otelbench, stderr, until};
+use otelbench::experiment::service::SPANS;
 use otelbench::record::result::Document;
-use otelbench::sut::service::SPANS;
 use otelbench::sut::telemetry::SERVICE_NAME;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 

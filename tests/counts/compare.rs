@@ -131,7 +131,7 @@ fn results_that_differ_in_more_than_the_code_are_not_compared() {
     ends(&compared(&stored(), &partial, ""), 4, &["the candidate is partial: 7 of 8 rounds"]);
     let invalid = made(&folder, "invalid.json", |records| {
         for slice in &mut records.slices {
-            slice.played.validity.verdict = otelbench::generator::Verdict::Invalid;
+            slice.played.validity.verdict = otelbench::record::load::Verdict::Invalid;
             slice.played.validity.causes = vec!["generator starved of CPU".into()];
         }
     });

@@ -12,13 +12,15 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::Trac
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use otelbench::experiment::mode::{self, Handlers, Metrics, Mode};
+use otelbench::experiment::payload::Payload;
 use otelbench::experiment::scenario::Payment;
-use otelbench::generator::{MixCounts, Played};
 use otelbench::lab::lane::host::{Lane, Whereabouts};
 use otelbench::lab::trial::{order_trees, trees};
-use otelbench::lab::workload::{Payload, Workload};
-use otelbench::sink::{Received, Reception, Sink};
-use otelbench::sut::telemetry::Account;
+use otelbench::lab::workload::Workload;
+use otelbench::record::account::Account;
+use otelbench::record::load::{LoadResult, MixCounts};
+use otelbench::record::received::Received;
+use otelbench::sink::{ReceiverConfig, Sink};
 use tokio::net::TcpListener;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
@@ -38,11 +40,11 @@ async fn played_mix(
     mode: Mode,
     payload: &Payload,
     through: impl AsyncFnOnce(String) -> String,
-) -> (Played, Account, Received) {
+) -> (LoadResult, Account, Received) {
     let sink = Sink::start().unwrap();
     let orders = Orders { payload: payload.clone(), ..Orders::of(mode) };
     let receiver =
-        sink.listen(Reception::at(SocketAddr::from(([127, 0, 0, 1], 0)), order_trees(orders.caller()))).unwrap();
+        sink.listen(ReceiverConfig::at(SocketAddr::from(([127, 0, 0, 1], 0)), order_trees(orders.caller()))).unwrap();
     let (played, account) = orders.play(&through(receiver.endpoint()).await).await;
     (played, account, receiver.received())
 }
@@ -90,7 +92,7 @@ async fn one_trace_spans_two_services_where_the_payment_is_one() {
             Orders { payload: payload.clone(), payment: Payment::Http, ..Orders::of(mode::named(name).unwrap()) };
         let sink = Sink::start().unwrap();
         let shape = trees(Payment::Http, orders.caller());
-        let receiver = sink.listen(Reception::at(SocketAddr::from(([127, 0, 0, 1], 0)), shape)).unwrap();
+        let receiver = sink.listen(ReceiverConfig::at(SocketAddr::from(([127, 0, 0, 1], 0)), shape)).unwrap();
         let (relay, endpoint) = Relay::to(receiver.endpoint()).await;
         let (played, account) = orders.play(&endpoint).await;
         // Those to be refused are refused over there, and the refusal comes back as it is.
@@ -117,7 +119,8 @@ async fn a_sink_that_expects_other_users_notices() {
     let sink = Sink::start().unwrap();
     let payload: Payload = serde_json::from_str(MIX).unwrap();
     let other_seed = Workload::new(NONCE, SEED + 1, &payload);
-    let other = sink.listen(Reception::at(SocketAddr::from(([127, 0, 0, 1], 0)), order_trees(other_seed))).unwrap();
+    let other =
+        sink.listen(ReceiverConfig::at(SocketAddr::from(([127, 0, 0, 1], 0)), order_trees(other_seed))).unwrap();
     played_mix(full(), &payload, async |_| other.endpoint()).await;
     let trees = other.received().trees;
     // Health checks have no caller's span, and a user is another's unless both drew the same.
@@ -184,7 +187,7 @@ async fn spans_dropped_at_a_full_queue_are_counted_exactly() {
         (traces.queue, traces.batch) = (1, 1);
         let sink = Sink::start().unwrap();
         let shape = trees(payment, orders.caller());
-        let receiver = sink.listen(Reception::at(SocketAddr::from(([127, 0, 0, 1], 0)), shape)).unwrap();
+        let receiver = sink.listen(ReceiverConfig::at(SocketAddr::from(([127, 0, 0, 1], 0)), shape)).unwrap();
         let (_, account) = orders.play(&receiver.endpoint()).await;
         let (spans, arrived) = (account.spans.unwrap(), receiver.received().spans);
         assert!(spans.dropped > 0, "a queue of one span never overflowed: {spans:?}");

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::common::{RPS, alone, document, otelbench, stderr};
 use otelbench::experiment::mode::{self, Handlers, Logs, Metrics, Mode, Sampler, SpanExporter};
+use otelbench::experiment::service::{ORDERS_TOTAL, SPANS};
 use otelbench::record::records::LaneRecord;
-use otelbench::sut::service::{ORDERS_TOTAL, SPANS};
 
 /// Measures the mode in one short round, and holds what became of its telemetry against what its parts say.
 fn check(name: &str) {

@@ -1,8 +1,8 @@
 //! Collectors that fail, end to end: the service answers all the same, and the ledger says where its telemetry went.
 
 use crate::common::{RPS, alone, document, otelbench, stderr};
+use otelbench::experiment::service::ORDERS_TOTAL;
 use otelbench::record::records::LaneRecord;
-use otelbench::sut::service::ORDERS_TOTAL;
 
 /// Services that give up on a collector soon, so that the tests do too, and one that does not.
 const MODES: &str = "

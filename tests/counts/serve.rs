@@ -8,9 +8,10 @@ use crate::common::{otelbench, ran, stderr, stdout};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use otelbench::experiment::mode::{self, Mode};
+use otelbench::experiment::service::SPANS;
 use otelbench::lab::certificates::Certificates;
-use otelbench::sink::{Received, Receiver, Reception, Sink, Tls, TreeShape};
-use otelbench::sut::service::SPANS;
+use otelbench::record::received::Received;
+use otelbench::sink::{Receiver, ReceiverConfig, Sink, Tls, TreeShape};
 use otelbench::sut::telemetry::ClientTls;
 
 /// A server that was started, and where it says that it listens.
@@ -147,7 +148,7 @@ impl Secured {
     fn new(tls: Option<Tls>) -> Self {
         let sink = Sink::start().unwrap();
         let shape = TreeShape::new(SPANS, None);
-        let reception = Reception { tls, ..Reception::at(SocketAddr::from(([127, 0, 0, 1], 0)), shape) };
+        let reception = ReceiverConfig { tls, ..ReceiverConfig::at(SocketAddr::from(([127, 0, 0, 1], 0)), shape) };
         let receiver = sink.listen(reception).unwrap();
         Self { receiver, folder: tempfile::tempdir().unwrap(), _sink: sink }
     }

@@ -27,7 +27,8 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
-use otelbench::sink::{Received, Receiver, Reception, Sink, Tls, TreeShape};
+use otelbench::record::received::Received;
+use otelbench::sink::{Receiver, ReceiverConfig, Sink, Tls, TreeShape};
 use prost::Message;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tonic::transport::Channel;
@@ -41,12 +42,12 @@ fn shape() -> TreeShape {
     TreeShape::new(&[("order", None), ("stock", Some("order")), ("pay", Some("stock"))], None)
 }
 
-fn reception(faults: &[&str]) -> Reception {
+fn reception(faults: &[&str]) -> ReceiverConfig {
     let faults = faults.iter().map(|fault| fault.parse().unwrap()).collect();
-    Reception { faults, ..Reception::at(SocketAddr::from(([127, 0, 0, 1], 0)), shape()) }
+    ReceiverConfig { faults, ..ReceiverConfig::at(SocketAddr::from(([127, 0, 0, 1], 0)), shape()) }
 }
 
-fn receiving(reception: Reception) -> (Sink, Receiver) {
+fn receiving(reception: ReceiverConfig) -> (Sink, Receiver) {
     let sink = Sink::start().unwrap();
     let receiver = sink.listen(reception).unwrap();
     (sink, receiver)
@@ -229,7 +230,7 @@ fn metrics_and_logs(endpoint: &str) -> (OTelSdkResult, OTelSdkResult) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_and_logs_of_the_sdk_are_counted() {
     let forbidden = vec!["4111 1111 1111 1111".to_owned(), "ada@example.org".to_owned()];
-    let (_sink, receiver) = receiving(Reception { forbidden, ..reception(&[]) });
+    let (_sink, receiver) = receiving(ReceiverConfig { forbidden, ..reception(&[]) });
     grpc(&receiver.endpoint()).build().unwrap().export(traces(0..1)).await.unwrap();
     http(&receiver.endpoint()).with_compression(Compression::Gzip).build().unwrap().export(traces(1..2)).await.unwrap();
     let (metrics, logs) = metrics_and_logs(&receiver.endpoint());
@@ -573,7 +574,7 @@ async fn with_tls_only_clients_whose_certificate_is_accepted_are_heard() {
     let (servers, clients, others) = (Authority::new("servers"), Authority::new("clients"), Authority::new("others"));
     let (certificate_pem, key_pem) = servers.signs("localhost", true);
     let tls = Tls { certificate_pem, key_pem, client_ca_pem: Some(clients.0.pem()) };
-    let (_sink, receiver) = receiving(Reception { tls: Some(tls), ..reception(&[]) });
+    let (_sink, receiver) = receiving(ReceiverConfig { tls: Some(tls), ..reception(&[]) });
     assert!(receiver.endpoint().starts_with("https://localhost:"), "{}", receiver.endpoint());
     let shows = |(certificate, key): (String, String)| servers.trusted().identity(Identity::from_pem(certificate, key));
     sent(&receiver, shows(clients.signs("client", true)), 0).await.unwrap();
@@ -606,7 +607,7 @@ async fn without_a_client_authority_tls_hears_everyone() {
     let servers = Authority::new("servers");
     let (certificate_pem, key_pem) = servers.signs("localhost", true);
     let tls = Tls { certificate_pem, key_pem, client_ca_pem: None };
-    let (_sink, receiver) = receiving(Reception { tls: Some(tls), ..reception(&[]) });
+    let (_sink, receiver) = receiving(ReceiverConfig { tls: Some(tls), ..reception(&[]) });
     sent(&receiver, servers.trusted(), 0).await.unwrap();
     assert_eq!((receiver.received().spans, receiver.received().refused_connections), (3, 0));
 }
@@ -618,14 +619,14 @@ fn what_cannot_be_received_so_is_refused_before_it_begins() {
     assert!(error.contains("`hang` and `reset` contradict"), "{error}");
     let bad = |certificate: &str, key: &str| {
         let tls = Tls { certificate_pem: certificate.into(), key_pem: key.into(), client_ca_pem: None };
-        sink.listen(Reception { tls: Some(tls), ..reception(&[]) }).unwrap_err().to_string()
+        sink.listen(ReceiverConfig { tls: Some(tls), ..reception(&[]) }).unwrap_err().to_string()
     };
     let (certificate, key) = Authority::new("servers").signs("localhost", true);
     assert!(bad("", &key).contains("certificate_pem is not usable"));
     assert!(bad(&certificate, "nonsense").contains("key_pem is not usable"));
     assert!(bad(&certificate, &KeyPair::generate().unwrap().serialize_pem()).contains("certificate_pem is not usable"));
     let taken = sink.listen(reception(&[])).unwrap();
-    let again = Reception { addr: addr(&taken), ..reception(&[]) };
+    let again = ReceiverConfig { addr: addr(&taken), ..reception(&[]) };
     assert_eq!(sink.listen(again).unwrap_err().kind(), ErrorKind::AddrInUse);
 }
 

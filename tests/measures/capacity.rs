@@ -15,7 +15,8 @@ use otelbench::experiment::arrivals::Arrivals;
 use otelbench::experiment::metric::Metric;
 use otelbench::experiment::slo::Slo;
 use otelbench::experiment::units::Rate;
-use otelbench::generator::{Generator, Load, Target, Verdict};
+use otelbench::generator::{Generator, Load, Target};
+use otelbench::record::load::Verdict;
 use otelbench::record::records::Records;
 use otelbench::verdict::capacity::{Next, Outcome, Search, Step};
 

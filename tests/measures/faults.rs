@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use crate::common::alone;
 use crate::common::server::{Deed, play, played, serve, target};
 use otelbench::experiment::arrivals::Arrivals;
-use otelbench::generator::{Kind, Played, Requests, Target, Validity, Verdict, cause};
+use otelbench::generator::{Kind, Requests, Target};
+use otelbench::record::load::{LoadResult, Validity, Verdict, cause};
 use procfs::process::Process;
 use procfs::{CurrentSI, KernelStats};
 
@@ -64,7 +65,7 @@ struct Found {
 }
 
 /// What is found in a stretch that the machine did not disturb, if there is one.
-fn found(play: impl Fn() -> Played) -> Found {
+fn found(play: impl Fn() -> LoadResult) -> Found {
     let tries = (0..TRIES).map(|_| {
         let (played, others) = witnessed(&play);
         assert!(played.load.adds_up(), "{:?}", played.load);

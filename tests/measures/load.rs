@@ -8,7 +8,8 @@ use std::sync::MutexGuard;
 use crate::common::{PROGRAM, RPS, alone, otelbench, ran, stderr, stdout, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use otelbench::generator::{Played, THREAD, Verdict};
+use otelbench::generator::THREAD;
+use otelbench::record::load::{LoadResult, Verdict};
 use procfs::process::Process;
 
 const BODY: &str = r#"{"user":"ada","items":["tea"],"quantity":2,"amount":9.5}"#;
@@ -57,8 +58,8 @@ impl Drop for Service {
     }
 }
 
-fn played(text: &str) -> Played {
-    let played: Played = serde_json::from_str(text).unwrap();
+fn played(text: &str) -> LoadResult {
+    let played: LoadResult = serde_json::from_str(text).unwrap();
     assert!(played.load.adds_up(), "{:?}", played.load);
     played
 }

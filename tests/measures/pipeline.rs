@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::Trac
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use otelbench::lab::lane::LOOPBACK;
-use otelbench::sink::{Receiver, Reception, Sink, TreeShape};
+use otelbench::sink::{Receiver, ReceiverConfig, Sink, TreeShape};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -50,7 +50,7 @@ struct Relayed {
 fn relayed(answer: Duration) -> Relayed {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let sink = Sink::start().unwrap();
-    let receiver = sink.listen(Reception::at(LOOPBACK, TreeShape::new(&[("emitted", None)], None))).unwrap();
+    let receiver = sink.listen(ReceiverConfig::at(LOOPBACK, TreeShape::new(&[("emitted", None)], None))).unwrap();
     let endpoint = runtime.block_on(async {
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         let addr = listener.local_addr().unwrap();

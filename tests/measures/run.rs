@@ -4,7 +4,7 @@ use std::thread;
 
 use crate::common::{RPS, alone, document, otelbench, ran, stderr, stdout, valid};
 use otelbench::experiment::scenario::{Role, Transport};
-use otelbench::generator::Verdict;
+use otelbench::record::load::Verdict;
 use otelbench::record::result::Document;
 
 /// Runs every mode in two short rounds; `extra` are further options.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::alone;
 use crate::common::server::{Deed, played, serve, target};
-use otelbench::os::placement::{KeptAwake, allowed_cores};
+use otelbench::os::cores::{KeptAwake, allowed_cores};
 
 /// Longest way there and back, in microseconds. It is some fifty on a quiet machine; what is told apart here is a clock
 /// that is right from one that starts, stops or ticks elsewhere, on a machine that may be busy.

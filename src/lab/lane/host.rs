@@ -14,10 +14,11 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 
 use super::protocol::{self, Command, GeneratorSetup, OLDEST, PROTOCOL, Reply, SUBCOMMAND, Start};
-use crate::generator::{Client, Generator, Load, Played};
+use crate::generator::{Client, Generator, Load};
+use crate::record::account::Account;
+use crate::record::load::LoadResult;
 use crate::record::machine::Tool;
-use crate::record::records::Spent;
-use crate::sut::telemetry::Account;
+use crate::record::usage::ResourceUsage;
 
 /// Longest wait for a lane to carry out a command, beyond the time the command itself takes. Generous: on a machine so
 /// busy that a launch takes longer, nothing can be measured.
@@ -175,7 +176,7 @@ impl Lane {
     ///
     /// # Errors
     /// When the lane dies, or does not answer in time.
-    pub async fn play(&mut self, load: Load, wait: Duration) -> Result<(Played, Spent), LaneError> {
+    pub async fn play(&mut self, load: Load, wait: Duration) -> Result<(LoadResult, ResourceUsage), LaneError> {
         if let Some(generator) = self.generator.take() {
             let played = self.play_from_here(&generator, load).await;
             self.generator = Some(generator);
@@ -187,7 +188,11 @@ impl Lane {
         }
     }
 
-    async fn play_from_here(&mut self, generator: &Generator, load: Load) -> Result<(Played, Spent), LaneError> {
+    async fn play_from_here(
+        &mut self,
+        generator: &Generator,
+        load: Load,
+    ) -> Result<(LoadResult, ResourceUsage), LaneError> {
         match self.ask(&Command::Begin, PATIENCE).await? {
             Reply::Begun => {}
             other => return Err(self.out_of_turn(&other).await),

@@ -19,14 +19,18 @@ use super::LOOPBACK;
 use super::protocol::{self, Command, OLDEST, PROTOCOL, Reply, Start};
 use crate::experiment::scenario::{Payment, Transport};
 use crate::experiment::units::micros;
-use crate::generator::{self, Client, Generator, Handler, Load, Played};
-use crate::lab::meter::allocations::{self, Count};
-use crate::lab::meter::{self, CpuUs, Meter, Reading, Role, Roles, Usage};
-use crate::os::placement;
+use crate::generator::{self, Client, Generator, Handler, Load};
+use crate::lab::meter::allocations;
+use crate::lab::meter::{Meter, MeterDelta, MeterReading, ThreadRole, ThreadRoles};
+use crate::os::clock;
+use crate::os::cores;
+use crate::record::account::Account;
+use crate::record::load::LoadResult;
 use crate::record::machine::Tool;
-use crate::record::records::{Idle, Periodic, Spent};
+use crate::record::usage::{Count, CpuUs};
+use crate::record::usage::{Idle, Periodic, ResourceUsage};
 use crate::sut::service;
-use crate::sut::telemetry::{Account, PERIODIC_EXPORT_THREADS, SPAN_EXPORT_THREADS, Telemetry, TelemetryError};
+use crate::sut::telemetry::{PERIODIC_EXPORT_THREADS, SPAN_EXPORT_THREADS, Telemetry, TelemetryError};
 
 /// Longest wait for requests under way when the lane ends.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -34,23 +38,23 @@ const DRAIN: Duration = Duration::from_secs(5);
 const TELEMETRY_SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// Whose account each thread of a lane works on.
-const ROLES: Roles = &roles(Role::Generator);
+const ROLES: ThreadRoles = &roles(ThreadRole::Generator);
 /// The same where the generator's thread answers the requests too. Its own work cannot be told from theirs, but it is the
 /// same in every arm.
-const DIRECT_ROLES: Roles = &roles(Role::Request);
+const DIRECT_ROLES: ThreadRoles = &roles(ThreadRole::Request);
 
-const fn roles(generator: Role) -> [(&'static str, Role); 10] {
+const fn roles(generator: ThreadRole) -> [(&'static str, ThreadRole); 10] {
     [
-        (service::THREAD, Role::Request),
-        (service::PAYMENT_THREAD, Role::Request),
+        (service::THREAD, ThreadRole::Request),
+        (service::PAYMENT_THREAD, ThreadRole::Request),
         (generator::THREAD, generator),
-        (SPAN_EXPORT_THREADS[0], Role::SpanExport),
-        (SPAN_EXPORT_THREADS[1], Role::SpanExport),
-        (SPAN_EXPORT_THREADS[2], Role::SpanExport),
-        (SPAN_EXPORT_THREADS[3], Role::SpanExport),
-        (PERIODIC_EXPORT_THREADS[0], Role::PeriodicExport),
-        (PERIODIC_EXPORT_THREADS[1], Role::PeriodicExport),
-        (PERIODIC_EXPORT_THREADS[2], Role::PeriodicExport),
+        (SPAN_EXPORT_THREADS[0], ThreadRole::SpanExport),
+        (SPAN_EXPORT_THREADS[1], ThreadRole::SpanExport),
+        (SPAN_EXPORT_THREADS[2], ThreadRole::SpanExport),
+        (SPAN_EXPORT_THREADS[3], ThreadRole::SpanExport),
+        (PERIODIC_EXPORT_THREADS[0], ThreadRole::PeriodicExport),
+        (PERIODIC_EXPORT_THREADS[1], ThreadRole::PeriodicExport),
+        (PERIODIC_EXPORT_THREADS[2], ThreadRole::PeriodicExport),
     ]
 }
 
@@ -146,7 +150,7 @@ struct Running {
     /// Where the slice under way began.
     began: Option<Mark>,
     /// Since when the lane has been idle.
-    idle_since: Reading,
+    idle_since: MeterReading,
 }
 
 /// A service that listens.
@@ -158,7 +162,7 @@ struct Serving {
 
 /// The state of clocks and counters at the start of a slice.
 struct Mark {
-    reading: Reading,
+    reading: MeterReading,
     periodic_exports: u64,
     idle: Idle,
 }
@@ -210,7 +214,7 @@ impl Running {
     fn play(&mut self, load: Load) -> Result<Reply, InsideError> {
         self.begin()?;
         let generator = self.generator.as_ref().ok_or(InsideError::OutOfTurn("play without a generator"))?;
-        let played: Played = self.runtime.block_on(generator.play(load))?;
+        let played: LoadResult = self.runtime.block_on(generator.play(load))?;
         let spent = self.end()?;
         Ok(Reply::Played { played: Box::new(played), spent: Box::new(spent) })
     }
@@ -223,7 +227,7 @@ impl Running {
         Ok(Reply::Begun)
     }
 
-    fn end(&mut self) -> Result<Spent, InsideError> {
+    fn end(&mut self) -> Result<ResourceUsage, InsideError> {
         let mark = self.began.take().ok_or(InsideError::OutOfTurn("end before begin"))?;
         self.telemetry.flush_spans();
         self.telemetry.flush_periodic();
@@ -233,10 +237,10 @@ impl Running {
         let periodic = self.telemetry.periodic().map(|(exports, interval)| Periodic {
             exports: exports - mark.periodic_exports,
             interval_us: micros(interval),
-            cpu_us: usage.cpu_ns(Role::PeriodicExport) as f64 / 1e3,
-            allocations: usage.allocated(Role::PeriodicExport),
+            cpu_us: usage.cpu_ns(ThreadRole::PeriodicExport) as f64 / 1e3,
+            allocations: usage.allocated(ThreadRole::PeriodicExport),
         });
-        Ok(spent(&usage, periodic, mark.idle, meter::rss_bytes()?))
+        Ok(spent(&usage, periodic, mark.idle, clock::rss_bytes()?))
     }
 
     fn periodic_exports(&self) -> u64 {
@@ -249,7 +253,7 @@ impl Running {
         let paid = self.payments.map_or(Ok(()), |(runtime, serving)| serving.drain(&runtime));
         let mut account = self.telemetry.shutdown(TELEMETRY_SHUTDOWN);
         // What the kernel does not tell is not known; it is nothing to lose the account for.
-        account.rss_peak_bytes = meter::rss_peak_bytes().ok().flatten();
+        account.rss_peak_bytes = clock::rss_peak_bytes().ok().flatten();
         for (service, ended) in [("service", drained), ("payment service", paid)] {
             if let Err(error) = ended {
                 account.diagnostics.push(format!("the {service} did not end well: {error}"));
@@ -275,7 +279,7 @@ fn service_runtime(name: &str, threads: usize, cores: Vec<usize>, subscriber: Op
         .worker_threads(threads)
         .thread_name(name)
         .on_thread_start(move || {
-            if let Err(error) = placement::keep_on(&cores) {
+            if let Err(error) = cores::keep_on(&cores) {
                 eprintln!("cannot keep the service on cores {cores:?}: {error}");
                 process::exit(1);
             }
@@ -305,19 +309,19 @@ impl Serving {
 }
 
 /// Puts what was metered on the accounts that are stored.
-fn spent(usage: &Usage, periodic: Option<Periodic>, idle: Idle, rss_bytes: u64) -> Spent {
+fn spent(usage: &MeterDelta, periodic: Option<Periodic>, idle: Idle, rss_bytes: u64) -> ResourceUsage {
     let us = |role| usage.cpu_ns(role) as f64 / 1e3;
-    let counted = [Role::Request, Role::SpanExport, Role::PeriodicExport]
+    let counted = [ThreadRole::Request, ThreadRole::SpanExport, ThreadRole::PeriodicExport]
         .into_iter()
         .fold(Count::default(), |sum, role| sum.plus(usage.allocated(role)));
     let counting = allocations::counting();
-    Spent {
+    ResourceUsage {
         wall_us: micros(usage.wall),
         cpu_us: CpuUs {
-            request: us(Role::Request),
-            exporter: us(Role::SpanExport) + us(Role::PeriodicExport),
-            generator: us(Role::Generator),
-            other: us(Role::Other),
+            request: us(ThreadRole::Request),
+            exporter: us(ThreadRole::SpanExport) + us(ThreadRole::PeriodicExport),
+            generator: us(ThreadRole::Generator),
+            other: us(ThreadRole::Other),
             process: usage.process_ns as f64 / 1e3,
             unaccounted: usage.unaccounted_ns() as f64 / 1e3,
         },
@@ -341,7 +345,7 @@ mod tests {
             let worker = runtime.spawn(async { thread::current().name().map(str::to_owned) });
             let name = runtime.block_on(worker).unwrap().unwrap();
             let role = ROLES.iter().find(|(beginning, _)| name.starts_with(beginning)).map(|(_, role)| *role);
-            assert_eq!(role, Some(Role::Request), "{name}");
+            assert_eq!(role, Some(ThreadRole::Request), "{name}");
         }
     }
 }

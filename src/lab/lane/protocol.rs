@@ -15,12 +15,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::experiment::mode::Mode;
+use crate::experiment::payload::Payload;
 use crate::experiment::scenario::{Payment, Transport};
-use crate::generator::{Client, Load, Pacing, Played, Target};
-use crate::lab::workload::{Payload, Workload};
+use crate::generator::{Client, Load, Pacing, Target};
+use crate::lab::workload::Workload;
+use crate::record::account::Account;
+use crate::record::load::LoadResult;
 use crate::record::machine::Tool;
-use crate::record::records::Spent;
-use crate::sut::telemetry::{Account, Destination};
+use crate::record::usage::ResourceUsage;
+use crate::sut::telemetry::Destination;
 
 /// Version of this protocol.
 pub const PROTOCOL: u32 = 5;
@@ -140,16 +143,16 @@ pub enum Reply {
     /// The load was played.
     Played {
         /// What came of it.
-        played: Box<Played>,
+        played: Box<LoadResult>,
         /// What it cost.
-        spent: Box<Spent>,
+        spent: Box<ResourceUsage>,
     },
     /// Metering has begun.
     Begun,
     /// Metering has ended.
     Ended {
         /// What was spent meanwhile.
-        spent: Box<Spent>,
+        spent: Box<ResourceUsage>,
     },
     /// The lane ends.
     Finished {

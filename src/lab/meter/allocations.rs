@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use serde::{Deserialize, Serialize};
+use crate::record::usage::Count;
 
 /// Threads that get a slot of their own. Later ones share the last slot, and their allocations are attributed to none.
 const SLOTS: usize = 1024;
@@ -32,30 +32,6 @@ struct Slot {
 impl Slot {
     const fn new() -> Self {
         Self { tid: AtomicI32::new(0), count: AtomicU64::new(0), bytes: AtomicU64::new(0) }
-    }
-}
-
-/// Allocations made, and the bytes they asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Count {
-    /// Calls to `alloc`, `alloc_zeroed` and `realloc`.
-    pub count: u64,
-    /// Bytes asked for; a `realloc` counts its new size.
-    pub bytes: u64,
-}
-
-impl Count {
-    /// What was allocated since `earlier`.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Self {
-        Self { count: self.count - earlier.count, bytes: self.bytes - earlier.bytes }
-    }
-
-    /// Both together.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        Self { count: self.count + other.count, bytes: self.bytes + other.bytes }
     }
 }
 

@@ -10,12 +10,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use nix::time::{ClockId, clock_gettime};
 use procfs::process::Process;
-use procfs::{CurrentSI, KernelStats, ProcError};
-use serde::{Deserialize, Serialize};
 
-use self::allocations::Count;
+use crate::os::clock::{into_io, process_cpu_ns, steal, thread_cpu_ns};
+use crate::record::usage::Count;
 
 /// Longest time from the first clock of a reading to the last, some ten times what it takes: what each core does in it is
 /// on the clock of the process and may be on no thread's.
@@ -25,7 +23,7 @@ const MOST_PASSES: usize = 8;
 
 /// On whose account a thread works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
+pub enum ThreadRole {
     /// Answers requests.
     Request,
     /// Takes spans to the collector, as they come.
@@ -39,17 +37,17 @@ pub enum Role {
 }
 
 /// Beginnings of thread names and the role each stands for; the first match counts.
-pub type Roles = &'static [(&'static str, Role)];
+pub type ThreadRoles = &'static [(&'static str, ThreadRole)];
 
 /// Reads this process's clocks and counters.
 #[derive(Clone, Copy, Debug)]
 pub struct Meter {
-    roles: Roles,
+    roles: ThreadRoles,
 }
 
 /// The state of every clock and counter at one moment.
 #[derive(Clone, Debug)]
-pub struct Reading {
+pub struct MeterReading {
     at: Instant,
     process_ns: u64,
     threads: BTreeMap<i32, Thread>,
@@ -58,29 +56,29 @@ pub struct Reading {
 
 #[derive(Clone, Copy, Debug)]
 struct Thread {
-    role: Role,
+    role: ThreadRole,
     cpu_ns: u64,
     allocated: Count,
 }
 
 /// What was spent between two readings.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Usage {
+pub struct MeterDelta {
     /// Time that passed.
     pub wall: Duration,
     /// The process's own CPU clock, in nanoseconds.
     pub process_ns: u64,
     /// CPU nanoseconds by role, of the threads alive at the second reading.
-    pub cpu_ns: BTreeMap<Role, u64>,
+    pub cpu_ns: BTreeMap<ThreadRole, u64>,
     /// Allocations by role, likewise.
-    pub allocated: BTreeMap<Role, Count>,
+    pub allocated: BTreeMap<ThreadRole, Count>,
     /// CPU time the hypervisor gave to others, over all cores; in steps of 10 ms.
     pub steal: Duration,
 }
 
 impl Meter {
     /// A meter that tells roles by `roles`.
-    pub fn new(roles: Roles) -> Self {
+    pub fn new(roles: ThreadRoles) -> Self {
         Self { roles }
     }
 
@@ -88,7 +86,7 @@ impl Meter {
     ///
     /// # Errors
     /// When `/proc` cannot be read.
-    pub fn read(&self) -> io::Result<Reading> {
+    pub fn read(&self) -> io::Result<MeterReading> {
         // Whatever is slow comes first, so that little is spent between the first clock and the last.
         let steal = steal()?;
         let allocated = allocations::by_thread();
@@ -108,11 +106,14 @@ impl Meter {
                 Some((tid, Thread { role, cpu_ns: cpu_ns?, allocated }))
             })
             .collect();
-        Ok(Reading { at: clocks.at, process_ns: clocks.process_ns, threads, steal })
+        Ok(MeterReading { at: clocks.at, process_ns: clocks.process_ns, threads, steal })
     }
 
-    fn role(&self, thread_name: &str) -> Role {
-        self.roles.iter().find(|(prefix, _)| thread_name.starts_with(prefix)).map_or(Role::Other, |(_, role)| *role)
+    fn role(&self, thread_name: &str) -> ThreadRole {
+        self.roles
+            .iter()
+            .find(|(prefix, _)| thread_name.starts_with(prefix))
+            .map_or(ThreadRole::Other, |(_, role)| *role)
     }
 }
 
@@ -129,7 +130,7 @@ struct Clocks {
 
 impl Clocks {
     /// Reads all clocks, and again when the reader lost its core on the way, while others may have run.
-    fn read(threads: &[(i32, Role)]) -> io::Result<Self> {
+    fn read(threads: &[(i32, ThreadRole)]) -> io::Result<Self> {
         let mut best = Self::pass(threads)?;
         for _ in 1..MOST_PASSES {
             if best.took <= LONGEST_PASS {
@@ -143,24 +144,24 @@ impl Clocks {
         Ok(best)
     }
 
-    fn pass(threads: &[(i32, Role)]) -> io::Result<Self> {
+    fn pass(threads: &[(i32, ThreadRole)]) -> io::Result<Self> {
         let began = Instant::now();
         let threads_ns = threads.iter().map(|&(tid, _)| thread_cpu_ns(tid).ok()).collect();
         // Last, since it has of a running thread only what its own clock, or a tick, last accounted for.
-        let process_ns = clock_ns(ClockId::CLOCK_PROCESS_CPUTIME_ID)?;
+        let process_ns = process_cpu_ns()?;
         let at = Instant::now();
         Ok(Self { at, process_ns, threads_ns, took: at.saturating_duration_since(began) })
     }
 }
 
-impl Reading {
+impl MeterReading {
     /// What was spent since `earlier`.
-    pub fn since(&self, earlier: &Self) -> Usage {
-        let mut usage = Usage {
+    pub fn since(&self, earlier: &Self) -> MeterDelta {
+        let mut usage = MeterDelta {
             wall: self.at.saturating_duration_since(earlier.at),
             process_ns: self.process_ns.saturating_sub(earlier.process_ns),
             steal: self.steal.saturating_sub(earlier.steal),
-            ..Usage::default()
+            ..MeterDelta::default()
         };
         for (tid, now) in &self.threads {
             let then = earlier.threads.get(tid);
@@ -172,14 +173,14 @@ impl Reading {
     }
 }
 
-impl Usage {
+impl MeterDelta {
     /// CPU nanoseconds that threads of `role` spent.
-    pub fn cpu_ns(&self, role: Role) -> u64 {
+    pub fn cpu_ns(&self, role: ThreadRole) -> u64 {
         self.cpu_ns.get(&role).copied().unwrap_or(0)
     }
 
     /// What threads of `role` allocated.
-    pub fn allocated(&self, role: Role) -> Count {
+    pub fn allocated(&self, role: ThreadRole) -> Count {
         self.allocated.get(&role).copied().unwrap_or_default()
     }
 
@@ -191,111 +192,15 @@ impl Usage {
     }
 }
 
-/// Resident memory of this process.
-///
-/// # Errors
-/// When `/proc` cannot be read.
-pub fn rss_bytes() -> io::Result<u64> {
-    let pages = Process::myself().and_then(|me| me.statm()).map_err(into_io)?.resident;
-    Ok(pages * procfs::page_size())
-}
-
-/// The most memory that this process has held so far, in bytes; `None` where the kernel does not keep it.
-///
-/// # Errors
-/// When `/proc` cannot be read.
-pub fn rss_peak_bytes() -> io::Result<Option<u64>> {
-    let kilobytes = Process::myself().and_then(|me| me.status()).map_err(into_io)?.vmhwm;
-    Ok(kilobytes.map(|kilobytes| kilobytes * 1024))
-}
-
-/// CPU time that the calling thread has spent so far, in nanoseconds.
-///
-/// # Errors
-/// When the kernel refuses the clock.
-pub fn own_cpu_ns() -> io::Result<u64> {
-    clock_ns(ClockId::CLOCK_THREAD_CPUTIME_ID)
-}
-
-/// How the calling thread has spent its life so far, as far as it was not asleep.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct OwnTime {
-    /// On a core.
-    pub cpu: Duration,
-    /// Able to run, and without a core; zero where the kernel does not say.
-    pub without_core: Duration,
-}
-
-impl OwnTime {
-    /// What was added since `earlier`.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Self {
-        Self {
-            cpu: self.cpu.saturating_sub(earlier.cpu),
-            without_core: self.without_core.saturating_sub(earlier.without_core),
-        }
-    }
-}
-
-/// How the calling thread has spent its life; zero where the kernel does not say.
-pub fn own_time() -> OwnTime {
-    let task = Process::myself().and_then(|me| me.task_from_tid(nix::unistd::gettid().as_raw()));
-    // The first number of schedstat is CPU time too, but of a running thread only as of its last tick.
-    let waited = task.and_then(|task| task.schedstat()).map_or(0, |stat| stat.run_delay);
-    OwnTime { cpu: Duration::from_nanos(own_cpu_ns().unwrap_or(0)), without_core: Duration::from_nanos(waited) }
-}
-
-/// CPU time that the hypervisor has given to others since the start, over all cores; in steps of 10 ms.
-///
-/// # Errors
-/// When `/proc` cannot be read.
-pub fn steal() -> io::Result<Duration> {
-    let total = KernelStats::current().map_err(into_io)?.total;
-    Ok(total.steal_duration().unwrap_or_default())
-}
-
-/// The CPU clock of a thread of this process, in nanoseconds.
-fn thread_cpu_ns(tid: i32) -> io::Result<u64> {
-    // The kernel's encoding of a thread's scheduler clock: the complement of its id above the bits
-    // CPUCLOCK_PERTHREAD (4) and CPUCLOCK_SCHED (2). See include/linux/posix-timers_types.h.
-    clock_ns(ClockId::from_raw((!tid << 3) | 6))
-}
-
-fn clock_ns(clock: ClockId) -> io::Result<u64> {
-    let spec = clock_gettime(clock)?;
-    Ok(u64::try_from(Duration::from(spec).as_nanos()).unwrap_or(u64::MAX))
-}
-
-fn into_io(error: ProcError) -> io::Error {
-    io::Error::other(error)
-}
-
-/// CPU time in microseconds by role, as stored.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct CpuUs {
-    /// Threads that answer requests.
-    pub request: f64,
-    /// Threads that take telemetry out, periodic work included as it fell; see `periodic`.
-    pub exporter: f64,
-    /// Threads that make the load, wherever they run.
-    pub generator: f64,
-    /// The harness.
-    pub other: f64,
-    /// The clock of the process, and of the generator where that runs elsewhere.
-    pub process: f64,
-    /// `process` less the sum of the roles.
-    pub unaccounted: f64,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::clock::own_cpu_ns;
     use std::hint::black_box;
     use std::sync::mpsc;
     use std::thread;
 
-    const ROLES: Roles = &[("worker", Role::Request), ("exp", Role::SpanExport)];
+    const ROLES: ThreadRoles = &[("worker", ThreadRole::Request), ("exp", ThreadRole::SpanExport)];
 
     fn burn(cpu: Duration) {
         let start = own_cpu_ns().unwrap();
@@ -328,10 +233,10 @@ mod tests {
         let _exporter = on_thread("exporter", || burn(Duration::from_millis(20)));
         let usage = meter.read().unwrap().since(&before);
         // CPU clocks do not run while a thread waits, so a busy machine cannot move these by more than the reading costs.
-        let (request, export) = (usage.cpu_ns(Role::Request), usage.cpu_ns(Role::SpanExport));
+        let (request, export) = (usage.cpu_ns(ThreadRole::Request), usage.cpu_ns(ThreadRole::SpanExport));
         assert!((60_000_000..65_000_000).contains(&request), "request {request}");
         assert!((20_000_000..25_000_000).contains(&export), "export {export}");
-        assert_eq!(usage.cpu_ns(Role::Generator), 0);
+        assert_eq!(usage.cpu_ns(ThreadRole::Generator), 0);
     }
 
     #[test]

@@ -18,19 +18,23 @@ use thiserror::Error;
 use crate::experiment::mode::Tls;
 use crate::experiment::plan::Plan;
 use crate::experiment::scenario::{Arm, Collector, Isolation, Known, Payment, Scenario};
+use crate::experiment::service::{SPANS, SPANS_OF_TWO_SERVICES};
 use crate::experiment::slo::Slo;
 use crate::experiment::units::Rate;
-use crate::generator::{Load, Played, Verdict};
+use crate::generator::Load;
 use crate::lab::certificates::Certificates;
 use crate::lab::lane::LOOPBACK;
 use crate::lab::lane::host::{Lane, LaneError, Whereabouts};
 use crate::lab::lane::protocol::{GeneratorSetup, PROTOCOL, Start};
 use crate::lab::workload::Workload;
+use crate::record::account::Account;
+use crate::record::load::{LoadResult, Verdict};
 use crate::record::machine::Tool;
-use crate::record::records::{LaneRecord, RecordLog, RecordsError, SliceRecord, Spent};
-use crate::sink::{Caller, Received, Receiver, Reception, Sink, TreeShape};
-use crate::sut::service;
-use crate::sut::telemetry::{Account, Destination, PAYMENT_SERVICE_NAME};
+use crate::record::received::Received;
+use crate::record::records::{LaneRecord, RecordLog, RecordsError, SliceRecord};
+use crate::record::usage::ResourceUsage;
+use crate::sink::{Caller, Receiver, ReceiverConfig, Sink, TreeShape};
+use crate::sut::telemetry::{Destination, PAYMENT_SERVICE_NAME};
 use crate::verdict::analysis::{self, VOID_INVALID};
 use crate::verdict::capacity::{self, Next, Outcome, Search, Step};
 
@@ -110,7 +114,7 @@ pub trait Lanes {
     fn begin(&mut self, arm: &str);
 
     /// Plays load on the lane of `arm`.
-    fn play(&mut self, arm: &str, load: Load) -> impl Future<Output = Result<(Played, Spent), LaneError>>;
+    fn play(&mut self, arm: &str, load: Load) -> impl Future<Output = Result<(LoadResult, ResourceUsage), LaneError>>;
 
     /// Ends the lane of `arm`.
     fn finish(&mut self, arm: &str) -> impl Future<Output = Result<Ended, LaneError>>;
@@ -242,7 +246,7 @@ impl<'a, L: Lanes, W: FnMut(Event)> Trial<'a, L, W> {
     }
 
     /// Plays one slice and records it.
-    async fn slice(&mut self, round: u32, arm: &'a str, rate: Rate) -> Result<Played, TrialError> {
+    async fn slice(&mut self, round: u32, arm: &'a str, rate: Rate) -> Result<LoadResult, TrialError> {
         let life = self.lives.entry(arm).or_default();
         let slice = life.slices;
         if slice == 0 {
@@ -308,7 +312,7 @@ impl Life {
         Load { arrivals: scenario.arrivals.clone(), rate, duration, seed, first_seq: self.sent }
     }
 
-    fn note(&mut self, played: &Played) {
+    fn note(&mut self, played: &LoadResult) {
         let counts = &played.load;
         self.sent += counts.scheduled;
         // A status is an answer, whatever it says: the service has counted that order.
@@ -371,7 +375,7 @@ impl Lanes for LiveLanes {
         let workload = Workload::new(nonce, seed, &scenario.payload);
         let forbidden = if scenario.payload.personal { workload.secrets(SECRETS) } else { Vec::new() };
         let certificates = self.certificates.as_ref().filter(|_| arm.mode.export.tls == Tls::Mutual);
-        let reception = Reception {
+        let reception = ReceiverConfig {
             tls: certificates.map(|certificates| certificates.server.clone()),
             faults: arm.faults.0.clone(),
             faults_wait: true,
@@ -380,7 +384,7 @@ impl Lanes for LiveLanes {
                 _ => None,
             },
             forbidden,
-            ..Reception::at(LOOPBACK, trees(scenario.payment, workload))
+            ..ReceiverConfig::at(LOOPBACK, trees(scenario.payment, workload))
         };
         let receiver = match &self.sink {
             None => None,
@@ -444,7 +448,7 @@ impl Lanes for LiveLanes {
         }
     }
 
-    async fn play(&mut self, arm: &str, load: Load) -> Result<(Played, Spent), LaneError> {
+    async fn play(&mut self, arm: &str, load: Load) -> Result<(LoadResult, ResourceUsage), LaneError> {
         let wait = load.duration + self.scenario.timeout;
         let Live { lane, stop, is_warm, .. } = self.running.get_mut(arm).ok_or_else(|| not_running(arm))?;
         let (Some(stop), true, Some(pid)) = (*stop, *is_warm, lane.pid()) else { return lane.play(load, wait).await };
@@ -482,9 +486,9 @@ fn not_running(arm: &str) -> LaneError {
 pub fn trees(payment: Payment, workload: Workload) -> TreeShape {
     let caller = Some(Arc::new(workload) as Arc<dyn Caller>);
     match payment {
-        Payment::Inside => TreeShape::new(service::SPANS, caller),
+        Payment::Inside => TreeShape::new(SPANS, caller),
         Payment::Http => {
-            TreeShape::new(service::SPANS_OF_TWO_SERVICES, caller).from_service("accept_payment", PAYMENT_SERVICE_NAME)
+            TreeShape::new(SPANS_OF_TWO_SERVICES, caller).from_service("accept_payment", PAYMENT_SERVICE_NAME)
         }
     }
 }

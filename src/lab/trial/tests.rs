@@ -32,7 +32,7 @@ impl Lanes for Scripted {
         self.asked.push(format!("begin {arm}"));
     }
 
-    async fn play(&mut self, arm: &str, load: Load) -> Result<(Played, Spent), LaneError> {
+    async fn play(&mut self, arm: &str, load: Load) -> Result<(LoadResult, ResourceUsage), LaneError> {
         let nth = self.plays.entry(arm.into()).or_default();
         *nth += 1;
         self.asked.push(format!("play {arm} {}", humantime::format_duration(load.duration)));

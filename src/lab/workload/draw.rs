@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::mixed;
-use super::payload::{Entry, Payload, Share, UserIds};
+use crate::experiment::payload::{Entry, Payload, Share, UserIds};
 
 /// Cards that are dealt one after the other, from a deck shuffled anew each time it is used up: of as many draws as the
 /// deck has cards, each kind comes exactly as often as it should, in an order that no period of something else can

@@ -5,14 +5,12 @@
 //! made of, a [`Payload`], is drawn by number too: the same seed gives every lane the same requests but for their ids.
 
 mod draw;
-mod payload;
 
+use crate::experiment::payload::{Entry, Payload};
 use crate::generator::{Kind, Requests};
 use crate::sink::Caller;
 
 use self::draw::{Deck, Users};
-
-pub use self::payload::{Entry, Mix, Payload, Share, ShareError, UserIds, UserIdsError};
 
 /// Above every trace id shifted right by one.
 const ALL_RECORDED: u64 = 1 << 63;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::experiment::metric::Metric;
-use crate::generator::{Validity, Verdict};
+use crate::record::load::{Validity, Verdict};
 use crate::record::records::{Header, LaneRecord, Records, RecordsError, SCHEMA, SliceRecord};
 use crate::studies::selftest::Selftest;
 use crate::verdict::analysis::{self, ArmSummary, Delta, Differences, Rounds};

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::Document;
-use crate::generator::decode;
+use crate::record::load::decode;
 use crate::record::records::{Header, Records, SliceRecord};
 
 /// Relative difference up to which two numbers are the same: processors and versions of the mathematical library round

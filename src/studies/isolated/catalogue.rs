@@ -4,7 +4,7 @@ use super::Estimator;
 use super::launch::{By, Series, Work};
 use super::proof::{Control, Leaves};
 use crate::experiment::mode::{Metrics, Mode, named};
-use crate::os::placement;
+use crate::os::cores;
 
 /// How deep spans are nested.
 const DEPTHS: [u64; 4] = [1, 10, 100, 1_000];
@@ -13,7 +13,7 @@ const ORDERS: [&str; 8] = ["bare", "none", "metrics", "bridge", "bridge-cached",
 
 /// Every estimator, metrics first: those that scale go up to the cores that this process may use.
 pub fn all() -> Vec<Estimator> {
-    let cores = placement::allowed_cores().len().max(1);
+    let cores = cores::allowed_cores().len().max(1);
     [metrics(), scaling(&thread_counts(cores)), ORDERS.map(order).to_vec(), spans(), DEPTHS.map(depth).to_vec()]
         .concat()
 }

@@ -16,11 +16,14 @@ use super::Estimator;
 use super::proof::{Control, Leaves};
 use super::timing::{Loop, Timed, timed, timed_on};
 use crate::experiment::mode::Handlers;
+use crate::experiment::payload::Payload;
+use crate::experiment::service::{ORDER_LATENCY, ORDERS_TOTAL};
 use crate::generator::{Requests, parsed};
-use crate::lab::workload::{Payload, Workload};
-use crate::os::placement;
-use crate::sut::service::{self, Config, ORDER_LATENCY, ORDERS_TOTAL};
-use crate::sut::telemetry::{Account, Destination, Telemetry, TelemetryError};
+use crate::lab::workload::Workload;
+use crate::os::cores;
+use crate::record::account::Account;
+use crate::sut::service::{self, Config};
+use crate::sut::telemetry::{Destination, Telemetry, TelemetryError};
 
 /// Spans that may wait between two batches: less than half of what the queue of a mode holds.
 const SPANS_WAITING: u64 = 4_096;
@@ -179,7 +182,7 @@ fn timed_work(work: Work, handlers: Handlers, tend: impl FnMut(), most: u64) -> 
             };
             let increment = |orders: Counter| move |_| black_box(&orders).increment(1);
             let works: Vec<_> = (0..threads).map(orders).map(increment).collect();
-            timed_on(&placement::allowed_cores(), &works, most)?
+            timed_on(&cores::allowed_cores(), &works, most)?
         }
         Work::Order => timed_orders(handlers, tend, most)?,
         Work::Span => timed(Loop { beside: nothing, work: |_| info_span!("order").in_scope(|| ()), tend, most })?,

@@ -43,7 +43,7 @@ use crate::experiment::plan::Plan;
 use crate::experiment::units::nearest;
 use crate::lab::lane::LOOPBACK;
 use crate::os::subprocess::{Apart, PATIENCE, said, unconfigured};
-use crate::sink::{Reception, Sink, TreeShape};
+use crate::sink::{ReceiverConfig, Sink, TreeShape};
 
 pub use self::catalogue::all;
 pub use self::launch::{LaunchError, Launched, Reading, launch};
@@ -178,7 +178,7 @@ pub fn measure(
 /// One launch, and the proof that it did what it measured.
 fn launched(executable: &Path, estimator: &Estimator, sink: &Sink) -> Result<Reading, String> {
     let any_tree = TreeShape::new(&[], None);
-    let receiver = sink.listen(Reception::at(LOOPBACK, any_tree)).map_err(|error| error.to_string())?;
+    let receiver = sink.listen(ReceiverConfig::at(LOOPBACK, any_tree)).map_err(|error| error.to_string())?;
     let mut command = unconfigured(executable);
     command.args([SUBCOMMAND, &estimator.name, &receiver.endpoint()]);
     let answer = said(&mut command, PATIENCE).map_err(|error| error.to_string())?;

@@ -6,8 +6,8 @@ use tracing::info_span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::launch::Launched;
-use crate::sink::Received;
-use crate::sut::service::{ORDER_LATENCY, ORDERS_TOTAL};
+use crate::experiment::service::{ORDER_LATENCY, ORDERS_TOTAL};
+use crate::record::received::Received;
 
 /// What is left behind; of all but series, by each operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,9 +105,9 @@ fn values<'a>(exposition: Option<&'a str>, name: &'a str) -> impl Iterator<Item 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::ReceivedMetrics;
+    use crate::record::account::{Account, ServiceSpans};
+    use crate::record::received::ReceivedMetrics;
     use crate::studies::isolated::Reading;
-    use crate::sut::telemetry::{Account, ServiceSpans};
 
     const ORDER: Leaves = Leaves { spans: 3, orders: 1, latencies: 1, series: None };
 

@@ -5,8 +5,8 @@ use std::io;
 use std::sync::Barrier;
 use std::thread;
 
-use crate::lab::meter;
-use crate::os::placement;
+use crate::os::clock;
+use crate::os::cores;
 
 /// What one batch should take, in ns: a thousand times what the clock costs, and less than a scheduler's slice.
 const BATCH_NS: u64 = 2_000_000;
@@ -60,7 +60,7 @@ pub(super) struct Loop<B, W, T> {
 
 /// Times a loop on the calling thread, by its own CPU clock.
 pub(super) fn timed(what: Loop<impl FnMut(u64), impl FnMut(u64), impl FnMut()>) -> io::Result<Timed> {
-    timed_by(meter::own_cpu_ns, what)
+    timed_by(clock::own_cpu_ns, what)
 }
 
 fn timed_by(
@@ -114,20 +114,20 @@ fn clocked(clock: &impl Fn() -> io::Result<u64>, turns: u64, turn: &mut impl FnM
 pub(super) fn timed_on(cores: &[usize], works: &[impl Fn(u64) + Sync], most: u64) -> io::Result<Timed> {
     let Some(first) = works.first() else { return Err(io::Error::other("there is no work for any thread")) };
     let alone = &mut Loop { beside: |_| (), work: first, tend: || (), most };
-    let (turns, mut made) = fitted(&meter::own_cpu_ns, alone)?;
+    let (turns, mut made) = fitted(&clock::own_cpu_ns, alone)?;
     let (barrier, count) = (Barrier::new(works.len()), WARM_UP + BATCHES);
     let by_thread = thread::scope(|scope| {
         let thread = |(number, mut work)| {
             let (barrier, core) = (&barrier, cores.get(number..=number).unwrap_or_default());
             scope.spawn(move || -> io::Result<Vec<Batch>> {
                 // A thread that left before the others would leave them waiting: so what fails is said at the end.
-                let kept = placement::keep_on(core);
+                let kept = cores::keep_on(core);
                 let batches: io::Result<Vec<Batch>> = (0..count)
                     .map(|_| {
                         barrier.wait();
-                        let with = clocked(&meter::own_cpu_ns, turns, &mut work);
+                        let with = clocked(&clock::own_cpu_ns, turns, &mut work);
                         barrier.wait();
-                        let without = clocked(&meter::own_cpu_ns, turns, &mut |_| ());
+                        let without = clocked(&clock::own_cpu_ns, turns, &mut |_| ());
                         Ok(Batch { with: with?, without: without? })
                     })
                     .collect::<Vec<_>>()
@@ -219,8 +219,8 @@ mod tests {
     }
 
     fn spin(ns: u64) {
-        let began = meter::own_cpu_ns().unwrap();
-        while meter::own_cpu_ns().unwrap() - began < ns {}
+        let began = clock::own_cpu_ns().unwrap();
+        while clock::own_cpu_ns().unwrap() - began < ns {}
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
         let what = Loop { beside: |_| (), work: |_| spin(COST), tend: || (), most: 1_000 };
         let found = timed(what).unwrap().ns;
         assert!((0.5 * COST as f64..2.0 * COST as f64).contains(&found), "{found}");
-        let cores = placement::allowed_cores();
+        let cores = cores::allowed_cores();
         let cores = &cores[..cores.len().min(2)];
         let (turns, work) = (AtomicU64::new(0), |_| spin(COST));
         let counted = |turn| {

@@ -18,7 +18,8 @@ use super::model::Batching;
 use crate::experiment::mode::Mode;
 use crate::experiment::units::{REQUEST, Rate};
 use crate::os::subprocess;
-use crate::sut::telemetry::{Account, Destination, Telemetry, TelemetryError};
+use crate::record::account::Account;
+use crate::sut::telemetry::{Destination, Telemetry, TelemetryError};
 
 /// The hidden subcommand that makes a process an emitter.
 pub const SUBCOMMAND: &str = "emit";

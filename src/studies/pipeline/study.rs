@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::emitter::{Emitted, EmitterError};
 use super::model::{Batching, ExportTime, absorbed, bound, lent, recommend};
 use crate::experiment::units::{Rate, grouped};
-use crate::sut::telemetry::ServiceSpans;
+use crate::record::account::ServiceSpans;
 use crate::verdict::analysis::CONFIDENCE;
 use crate::verdict::capacity::{self, Next, Outcome, RESOLUTION, Search, Undecided};
 use crate::verdict::stats::{Interval, Paired};
@@ -439,7 +439,7 @@ impl Verification {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sut::telemetry::{Account, Exports};
+    use crate::record::account::{Account, Exports};
     use proptest::prelude::*;
 
     /// The batch processor in virtual time: exports of a fixed and a per-span cost, one after the other, and a queue.

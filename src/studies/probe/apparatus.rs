@@ -22,7 +22,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
 use super::Trouble;
-use crate::sink::{Receiver, Reception, Sink, TreeShape};
+use crate::sink::{Receiver, ReceiverConfig, Sink, TreeShape};
 
 /// What the probes call themselves where a crate asks for a name.
 pub(super) const SCOPE: &str = "otelbench";
@@ -36,7 +36,7 @@ pub(super) struct Collector {
 /// A collector on a free port.
 pub(super) fn collector() -> Result<Collector, Trouble> {
     let sink = Sink::start()?;
-    let receiver = sink.listen(Reception::at((Ipv4Addr::LOCALHOST, 0).into(), TreeShape::default()))?;
+    let receiver = sink.listen(ReceiverConfig::at((Ipv4Addr::LOCALHOST, 0).into(), TreeShape::default()))?;
     Ok(Collector { receiver, _sink: sink })
 }
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 use crate::experiment::metric::Metric;
 use crate::experiment::scenario::{Arm, Known, Role};
 use crate::experiment::units::{grouped, micros};
-use crate::generator::{Verdict, decode};
-use crate::lab::meter::CpuUs;
+use crate::record::load::{Verdict, decode};
 use crate::record::records::{LaneRecord, SliceRecord};
 use crate::record::result::Document;
+use crate::record::usage::CpuUs;
 use crate::verdict::analysis::{self, CONFIDENCE, Delta, TelemetrySummary};
 use crate::verdict::stats::Paired;
 

@@ -10,6 +10,7 @@ use tracing::{Instrument, Span, debug_span, field, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::order::{Order, Receipt, Rejection};
+use crate::experiment::service::{ORDER_LATENCY, ORDERS_TOTAL};
 use crate::slim;
 
 /// What an order comes to.
@@ -160,9 +161,9 @@ impl<C: Counting, S: Spans> Instruments for Recording<C, S> {
 }
 
 /// The names of what is counted.
-const TOTAL: &str = super::ORDERS_TOTAL;
+const TOTAL: &str = ORDERS_TOTAL;
 const ERRORS: &str = "orders.errors";
-const LATENCY: &str = super::ORDER_LATENCY;
+const LATENCY: &str = ORDER_LATENCY;
 
 fn status(outcome: &Outcome) -> &'static str {
     if outcome.is_ok() { "ok" } else { "error" }

@@ -41,26 +41,6 @@ pub const THREAD: &str = "service";
 /// Name of the payment service's worker threads, likewise.
 pub const PAYMENT_THREAD: &str = "payment";
 
-/// Each span of an order and the one it stands under; the first stands under the caller's.
-pub const SPANS: &[(&str, Option<&str>)] = &[
-    ("process_order", None),
-    ("reserve_inventory", Some("process_order")),
-    ("charge_payment", Some("reserve_inventory")),
-];
-
-/// The same where the payment is a service of its own, which makes the last span.
-pub const SPANS_OF_TWO_SERVICES: &[(&str, Option<&str>)] = &[
-    ("process_order", None),
-    ("reserve_inventory", Some("process_order")),
-    ("charge_payment", Some("reserve_inventory")),
-    ("accept_payment", Some("charge_payment")),
-];
-
-/// The counter that says how many orders were processed, good or bad.
-pub const ORDERS_TOTAL: &str = "orders.total";
-/// The histogram of what each of them took, in milliseconds.
-pub const ORDER_LATENCY: &str = "order.latency_ms";
-
 /// Renders the metrics for a scrape.
 pub type Scrape = Arc<dyn Fn() -> String + Send + Sync>;
 

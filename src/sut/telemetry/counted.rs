@@ -16,7 +16,7 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
 
-use super::account::ExportLog;
+use super::export_log::ExportLog;
 
 /// Spans that have ended, or log records that were emitted.
 #[derive(Clone, Debug, Default)]

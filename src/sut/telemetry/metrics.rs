@@ -12,8 +12,8 @@ use opentelemetry_sdk::metrics::{
 };
 use tokio::runtime::Runtime;
 
-use super::account::ExportLog;
 use super::counted::CountedExporter;
+use super::export_log::ExportLog;
 use super::otlp::{Destination, metric_exporter};
 use super::scrape::Scraper;
 use super::{PERIODIC_EXPORT_THREADS, TelemetryError, export_runtime, resource};

@@ -5,9 +5,9 @@
 //! made the channel, so each signal's channel is made on a runtime whose only thread has a telling name. That keeps the
 //! cost of exporting off the request threads' account, and spans (a cost per request) apart from periodic work.
 
-mod account;
 mod counted;
 mod diagnostics;
+mod export_log;
 mod metrics;
 mod otlp;
 mod redact;
@@ -28,13 +28,13 @@ use tracing::Dispatch;
 use tracing_subscriber::filter::ParseError;
 
 use crate::experiment::mode::Mode;
+use crate::record::account::Account;
 use crate::slim::{self, SlimError};
 
-pub use self::account::{Account, Exports, ServiceLogs, ServiceSpans};
 pub use self::otlp::{ClientTls, Destination};
 
-use self::account::ExportLog;
 use self::diagnostics::Diagnostics;
+use self::export_log::ExportLog;
 use self::metrics::MetricPipeline;
 use self::spans::{LogPipeline, SpanPipeline, Tracing};
 

@@ -24,13 +24,14 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer as _, fmt};
 
-use super::account::{ExportLog, ServiceLogs, ServiceSpans};
 use super::counted::{CountedExporter, CountedProcessor, Ended};
 use super::diagnostics::Diagnostics;
+use super::export_log::ExportLog;
 use super::otlp::{Destination, log_exporter, span_exporter};
 use super::redact::Redacted;
 use super::{SPAN_EXPORT_THREADS, TelemetryError, export_runtime};
 use crate::experiment::mode::{Layer, Logs, Mode, Sampler, SpanExporter, Traces};
+use crate::record::account::{ServiceLogs, ServiceSpans};
 use crate::slim::{self, Slim};
 
 /// Crates whose own events must not become log records: sending them would make more.

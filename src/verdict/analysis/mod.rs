@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::experiment::metric::Metric;
 use crate::experiment::scenario::{Arm, Role, Scenario};
+use crate::experiment::service::ORDERS_TOTAL;
 use crate::experiment::slo::Slo;
 use crate::experiment::units::{Rate, micros};
-use crate::generator::{Validity, Verdict, decode};
+use crate::record::account::{Exports, ServiceLogs, ServiceSpans};
+use crate::record::load::{Validity, Verdict, decode};
+use crate::record::received::TreeReport;
 use crate::record::records::{Header, LaneRecord, Records, SliceRecord};
-use crate::sink::TreeReport;
-use crate::sut::service::ORDERS_TOTAL;
-use crate::sut::telemetry::{Exports, ServiceLogs, ServiceSpans};
 use crate::verdict::capacity::{Next, Outcome, Search, Step};
 use crate::verdict::stats::{Interval, Paired, hodges_lehmann, sign_flip_p};
 

@@ -3,8 +3,8 @@
 use super::*;
 use crate::experiment::scenario::PLACEBO;
 use crate::generator::answered;
-use crate::lab::meter::allocations::Count;
-use crate::record::records::Periodic;
+use crate::record::usage::Count;
+use crate::record::usage::Periodic;
 use crate::verdict::fixture::{self, REQUESTS, noise};
 
 /// `full` costs 10 µs more than the 20 of the baseline.

@@ -24,7 +24,7 @@ use thiserror::Error;
 
 use crate::experiment::slo::Slo;
 use crate::experiment::units::{Rate, micros};
-use crate::generator::{MEDIAN_LATE_INVALID, Played};
+use crate::record::load::{LoadResult, MEDIAN_LATE_INVALID};
 
 /// How far the rate that did not hold may be above the answer, as a share of it.
 pub const RESOLUTION: f64 = 0.03;
@@ -63,14 +63,16 @@ pub enum Outcome {
 impl Outcome {
     /// What `played` says of the service. That requests were written late is no excuse: a service that cannot keep up makes
     /// the generator wait for its connections. That the generator turned to them late is: a failure is then its own.
-    pub fn of(played: &Played, slo: &Slo) -> Self {
-        let Played { load, mix, response_us, wake_us, .. } = played;
+    pub fn of(played: &LoadResult, slo: &Slo) -> Self {
+        let LoadResult { load, mix, response_us, wake_us, .. } = played;
         let answered = played.answered() == load.scheduled && mix.not_refused == 0;
         if starved(played) {
             Self::Starved
-        } else if answered && slo.holds(response_us) {
+        } else if answered && slo.holds(|q| response_us.at(q)) {
             Self::Held
-        } else if answered && wake_us.as_ref().is_some_and(|wake| slo.is_broken_by(wake, response_us)) {
+        } else if answered
+            && wake_us.as_ref().is_some_and(|wake| slo.is_broken_by(|q| wake.at(q), |q| response_us.at(q)))
+        {
             Self::Starved
         } else {
             Self::Failed
@@ -79,7 +81,7 @@ impl Outcome {
 }
 
 /// Whether the generator was starved of CPU throughout, so that nothing of the step is the service's doing.
-fn starved(played: &Played) -> bool {
+fn starved(played: &LoadResult) -> bool {
     let wake_us = played.wake_us.as_ref().and_then(|wake| wake.p50);
     wake_us.is_some_and(|us| us > micros(MEDIAN_LATE_INVALID))
 }

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::generator::{Quantiles, Verdict, answered};
+use crate::generator::answered;
+use crate::record::load::{Quantiles, Verdict};
 use crate::verdict::stats::Paired;
 
 const STEP: Duration = Duration::from_secs(1);
@@ -249,8 +250,8 @@ fn a_generator_that_was_starved_says_nothing_and_a_service_that_cannot_keep_up_f
     assert_eq!(Outcome::of(&played, &slo), Outcome::Failed);
     // It turned to the requests late itself: a failure may be its own, an SLO that held all the same did.
     let late = Some(Quantiles { p99: Some(25_000.0), ..Quantiles::default() });
-    assert_eq!(Outcome::of(&Played { wake_us: late.clone(), ..played.clone() }, &slo), Outcome::Starved);
-    let held = Played { wake_us: late, ..answered(1_000, Duration::from_millis(9)) };
+    assert_eq!(Outcome::of(&LoadResult { wake_us: late.clone(), ..played.clone() }, &slo), Outcome::Starved);
+    let held = LoadResult { wake_us: late, ..answered(1_000, Duration::from_millis(9)) };
     assert_eq!(Outcome::of(&held, &slo), Outcome::Held);
     // Throughout, and requests were lost: the service may have had no part in it.
     played.load.completed -= 1;

@@ -22,11 +22,11 @@ use super::question::{LaneFigure, Per, Quantity, Question, Sighting, Stage, Test
 use super::verdict::{Bound, Claim, Estimator, Figure, Reading, Verdict};
 use super::{Asked, as_given, catalogue, digits, own};
 use crate::experiment::metric::Metric;
+use crate::experiment::service::SPANS;
 use crate::experiment::units::grouped;
-use crate::generator;
+use crate::record::load;
 use crate::record::records::{LaneRecord, Records};
 use crate::studies::probe::Finding;
-use crate::sut::service::SPANS;
 use crate::verdict::analysis::{self, Analysis};
 use crate::verdict::stats::{self, Paired, Ruling};
 
@@ -85,11 +85,11 @@ impl<'a> Heard<'a> {
     fn analysis(&self) -> Result<&Analysis, String> {
         let analysis = self.analysis.get_or_init(|| analysis::analyse(self.records));
         match analysis.validity.verdict {
-            generator::Verdict::Invalid => Err(format!(
+            load::Verdict::Invalid => Err(format!(
                 "the measurement is invalid: {}",
                 analysis.validity.causes.first().map_or("no cause was kept", String::as_str)
             )),
-            generator::Verdict::Valid | generator::Verdict::Degraded => Ok(analysis),
+            load::Verdict::Valid | load::Verdict::Degraded => Ok(analysis),
         }
     }
 

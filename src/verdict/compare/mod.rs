@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::experiment::metric::Metric;
 use crate::experiment::scenario::{Arm, Role, Scenario};
-use crate::generator::Verdict;
+use crate::record::load::Verdict;
 use crate::record::machine::Tool;
 use crate::record::records::Header;
 use crate::record::result::Document;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::experiment::units::Rate;
-use crate::generator::Verdict;
+use crate::record::load::Verdict;
 use crate::record::records::Records;
 use crate::studies::selftest::scenarios::{self, Measure};
 use crate::verdict::fixture::{self, noise};

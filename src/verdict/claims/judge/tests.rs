@@ -5,12 +5,11 @@ use rand_chacha::ChaCha8Rng;
 
 use super::Verdict::{Confirmed, Inconclusive, Refuted};
 use super::*;
-use crate::generator;
+use crate::record::account::ServiceSpans;
+use crate::record::received::Received;
 use crate::record::result::Document;
-use crate::sink::Received;
 use crate::studies::isolated::Isolated;
 use crate::studies::probe::{Finding, Observation};
-use crate::sut::telemetry::ServiceSpans;
 use crate::verdict::claims::evidence::Encounter;
 use crate::verdict::claims::own::{OwnClaim, Unit};
 use crate::verdict::fixture::{self, noise};
@@ -215,7 +214,7 @@ fn nothing_to_count_is_no_proof() {
 fn an_invalid_run_decides_nothing() {
     let mut records = run("traces,full", |_, _| 0.0);
     for slice in records.slices.iter_mut().filter(|slice| slice.arm == "none") {
-        slice.played.validity.find(generator::Verdict::Invalid, "the cores were gone".into());
+        slice.played.validity.find(crate::record::load::Verdict::Invalid, "the cores were gone".into());
     }
     let claim = verdict_on("queue-10k", records, &Evidence::default());
     assert_eq!(claim.verdict, Verdict::Inconclusive);

@@ -7,8 +7,46 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::otlp::Signal;
 use crate::experiment::units::{in_one_word, parse_duration, stored_as_text};
+
+/// What an exporter sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Signal {
+    /// Spans.
+    Traces,
+    /// Data points.
+    Metrics,
+    /// Log records.
+    Logs,
+}
+
+impl Signal {
+    /// Every signal.
+    pub const ALL: [Self; 3] = [Self::Traces, Self::Metrics, Self::Logs];
+
+    /// What it is called in paths and in faults.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Metrics => "metrics",
+            Self::Logs => "logs",
+        }
+    }
+}
+
+impl FromStr for Signal {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|signal| signal.name() == text).ok_or(())
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// A fault in its time, written `[SIGNAL/]KIND[:ARG][@FROM[..UNTIL]]`: `down@2s..5s`, `slow:500ms`, `metrics/limit:64KiB`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -249,17 +287,17 @@ pub struct Timeline(Vec<Fault>);
 
 /// What holds for a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Active {
+pub(crate) struct Active {
     /// How much later the answer comes.
-    pub(super) slow: Duration,
+    pub(crate) slow: Duration,
     /// Bytes that a message may have, if fewer than otherwise.
-    pub(super) limit: Option<usize>,
-    pub(super) outcome: Outcome,
+    pub(crate) limit: Option<usize>,
+    pub(crate) outcome: FaultEffect,
 }
 
 /// What becomes of a request. Shares come with the place of their fault, which counts for itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(crate) enum FaultEffect {
     #[default]
     Accepted,
     Hang,
@@ -284,18 +322,18 @@ impl Timeline {
     }
 
     /// Whether the port is closed.
-    pub(super) fn is_down(&self, elapsed: Duration) -> bool {
+    pub(crate) fn is_down(&self, elapsed: Duration) -> bool {
         self.0.iter().any(|fault| fault.kind == FaultKind::Down && fault.holds(elapsed))
     }
 
     /// When next the port is closed or opened.
-    pub(super) fn next_turn(&self, elapsed: Duration) -> Option<Duration> {
+    pub(crate) fn next_turn(&self, elapsed: Duration) -> Option<Duration> {
         let down = self.0.iter().filter(|fault| fault.kind == FaultKind::Down);
         down.flat_map(|fault| [Some(fault.from), fault.until]).flatten().filter(|turn| *turn > elapsed).min()
     }
 
     /// The faults that hold for a request of this signal.
-    pub(super) fn faults_at(&self, elapsed: Duration, signal: Signal) -> Active {
+    pub(crate) fn faults_at(&self, elapsed: Duration, signal: Signal) -> Active {
         let mut active = Active::default();
         for (place, fault) in self.0.iter().enumerate() {
             if !fault.holds(elapsed) || fault.signal.is_some_and(|only| only != signal) {
@@ -305,17 +343,17 @@ impl Timeline {
                 FaultKind::Down => {}
                 FaultKind::Slow(delay) => active.slow = delay,
                 FaultKind::Limit(size) => active.limit = Some(size.bytes()),
-                FaultKind::Hang => active.outcome = Outcome::Hang,
-                FaultKind::Reject(how) => active.outcome = Outcome::Reject(how),
-                FaultKind::Partial(share) => active.outcome = Outcome::Partial(share, place),
-                FaultKind::Reset(share) => active.outcome = Outcome::Reset(share, place),
+                FaultKind::Hang => active.outcome = FaultEffect::Hang,
+                FaultKind::Reject(how) => active.outcome = FaultEffect::Reject(how),
+                FaultKind::Partial(share) => active.outcome = FaultEffect::Partial(share, place),
+                FaultKind::Reset(share) => active.outcome = FaultEffect::Reset(share, place),
             }
         }
         active
     }
 
     /// How many faults there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 }
@@ -416,13 +454,13 @@ mod tests {
         let at = |second: u64, signal| timeline.faults_at(seconds(second), signal);
         assert_eq!(at(0, Signal::Traces), Active::default());
         assert_eq!(at(0, Signal::Metrics), Active { limit: Some(65_536), ..Active::default() });
-        assert_eq!(at(1, Signal::Logs).outcome, Outcome::Reset(Percent(1_000), 3));
+        assert_eq!(at(1, Signal::Logs).outcome, FaultEffect::Reset(Percent(1_000), 3));
         assert_eq!(at(2, Signal::Logs), Active { slow: seconds(1), ..Active::default() });
         let last = timeline.faults_at(Duration::from_nanos(4_999_999_999), Signal::Logs);
         assert_eq!(last.slow, seconds(1));
         assert_eq!(at(5, Signal::Logs), Active::default());
-        assert_eq!(at(5, Signal::Traces).outcome, Outcome::Hang);
-        assert_eq!(at(5_000, Signal::Traces).outcome, Outcome::Hang);
+        assert_eq!(at(5, Signal::Traces).outcome, FaultEffect::Hang);
+        assert_eq!(at(5_000, Signal::Traces).outcome, FaultEffect::Hang);
     }
 
     #[test]
