@@ -7,7 +7,7 @@
 //!   threads do not hinder each other.
 //!
 //! The recorders are those of the modes: `none` (nothing is installed), `prometheus`, `bridge`
-//! (metrics-exporter-opentelemetry), `bridge, cached` (the same behind `slim::CachingRecorder`), and `opentelemetry`, whose
+//! (metrics-exporter-opentelemetry), `bridge, cached` (the same behind `otelbench_slim::CachingRecorder`), and `opentelemetry`, whose
 //! own instruments are handles by nature and take their labels at each call.
 //!
 //! Each measurement has a recorder of its own, set for its threads alone. That costs nothing beside a global one: `metrics`
@@ -31,7 +31,7 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{MeterProviderBuilder, PeriodicReader, SdkMeterProvider, Temporality};
-use otelbench::slim::CachingRecorder;
+use otelbench_slim::CachingRecorder;
 
 /// Recordings between which the recorder is tended: the memory of as many values.
 const STRETCH: u64 = 16_384;

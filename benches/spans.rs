@@ -45,7 +45,7 @@ use opentelemetry_sdk::trace::{
 };
 use otelbench::lab::lane::LOOPBACK;
 use otelbench::sink::{Receiver, ReceiverConfig, Sink, TreeShape};
-use otelbench::slim::{self, Slim};
+use otelbench_slim::{self as slim, Slim};
 use tracing::level_filters::LevelFilter;
 use tracing::{Dispatch, Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;

@@ -37,7 +37,6 @@ pub mod os;
 pub mod record;
 pub mod report;
 pub mod sink;
-pub mod slim;
 pub mod studies;
 pub mod sut;
 pub mod verdict;

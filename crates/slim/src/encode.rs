@@ -14,7 +14,7 @@ const FIXED64: u32 = 1;
 const LENGTH: u32 = 2;
 
 /// Writes a base-128 varint.
-pub(super) fn varint(into: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn varint(into: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         // The low seven bits, and the mark that more follow.
         into.push(value as u8 | 0x80);
@@ -24,7 +24,7 @@ pub(super) fn varint(into: &mut Vec<u8>, mut value: u64) {
 }
 
 /// How many bytes [`varint`] takes.
-pub(super) fn varint_len(value: u64) -> usize {
+pub(crate) fn varint_len(value: u64) -> usize {
     // Seven bits a byte, and one byte at least.
     (70 - (value | 1).leading_zeros() as usize) / 7
 }
@@ -33,25 +33,25 @@ fn key(into: &mut Vec<u8>, field: u32, wire_type: u32) {
     varint(into, u64::from(field << 3 | wire_type));
 }
 
-pub(super) fn bytes(into: &mut Vec<u8>, field: u32, value: &[u8]) {
+pub(crate) fn bytes(into: &mut Vec<u8>, field: u32, value: &[u8]) {
     key(into, field, LENGTH);
     varint(into, value.len() as u64);
     into.extend_from_slice(value);
 }
 
-pub(super) fn number(into: &mut Vec<u8>, field: u32, value: u64) {
+pub(crate) fn number(into: &mut Vec<u8>, field: u32, value: u64) {
     key(into, field, VARINT);
     varint(into, value);
 }
 
-pub(super) fn fixed64(into: &mut Vec<u8>, field: u32, value: u64) {
+pub(crate) fn fixed64(into: &mut Vec<u8>, field: u32, value: u64) {
     key(into, field, FIXED64);
     into.extend_from_slice(&value.to_le_bytes());
 }
 
-/// What an attribute holds: `AnyValue`'s kinds that tracing knows.
+/// The value of an attribute: `AnyValue`'s kinds that tracing knows.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum AnyValue<'a> {
+pub(crate) enum AnyValue<'a> {
     /// Field 1.
     Text(&'a str),
     /// Field 2.
@@ -83,7 +83,7 @@ impl AnyValue<'_> {
 }
 
 /// Writes a `KeyValue` as `field`.
-pub(super) fn attribute(into: &mut Vec<u8>, field: u32, name: &str, value: AnyValue<'_>) {
+pub(crate) fn attribute(into: &mut Vec<u8>, field: u32, name: &str, value: AnyValue<'_>) {
     let inner = value.len();
     let whole = 1 + varint_len(name.len() as u64) + name.len() + 1 + varint_len(inner as u64) + inner;
     key(into, field, LENGTH);
@@ -95,7 +95,7 @@ pub(super) fn attribute(into: &mut Vec<u8>, field: u32, name: &str, value: AnyVa
 }
 
 /// Writes the fields that it visits as attributes, and keeps the message of an event apart.
-pub(super) struct Attributes<'a> {
+pub(crate) struct Attributes<'a> {
     /// Where to.
     pub into: &'a mut Vec<u8>,
     /// As which field.

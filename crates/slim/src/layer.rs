@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rand::RngExt;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Span, Subscriber};
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
-use super::encode::{self, bytes, fixed64, number};
-use super::export::Shared;
+use crate::encode::{self, bytes, fixed64, number};
+use crate::id;
+use crate::shared::Shared;
 
 /// `SPAN_KIND_INTERNAL`.
 const INTERNAL: u64 = 1;
@@ -27,7 +27,7 @@ const HEAD: usize = 18 + 10 + 10 + 2 + 9 + 9;
 /// The layer. It takes a [`Registry`] below it.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    pub(super) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// A span that is open.
@@ -49,14 +49,13 @@ struct Open {
 impl Open {
     /// A span under `parent`, or a root of a trace of its own.
     fn under(parent: Option<&Open>) -> Self {
-        let mut rng = rand::rng();
         let (trace_id, over, sampled, baggage) = match parent {
             Some(parent) => (parent.trace_id, parent.id, parent.sampled, parent.baggage.clone()),
-            None => (nonzero(|| rng.random()), 0, true, None),
+            None => (id::u128(), 0, true, None),
         };
         Self {
             trace_id,
-            id: nonzero(|| rng.random()),
+            id: id::u64(),
             parent: over,
             sampled,
             failed: false,
@@ -176,7 +175,7 @@ pub fn baggage_header(span: &Span) -> Option<String> {
     with_open(span, |open| open.baggage.as_deref().map(str::to_owned))?
 }
 
-/// What the caller's baggage says under `key`, its percent-encoding left as it came; `None` where it says nothing.
+/// The value under `key` in the caller's baggage, percent-encoding and all; `None` where there is none.
 pub fn baggage(span: &Span, key: &str) -> Option<String> {
     with_open(span, |open| {
         let mut members = open.baggage.as_deref()?.split(',');
@@ -218,14 +217,4 @@ fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Until the year 2554.
     since.as_nanos() as u64
-}
-
-/// Zero is no id.
-fn nonzero<T: Default + PartialEq>(mut draw: impl FnMut() -> T) -> T {
-    loop {
-        let drawn = draw();
-        if drawn != T::default() {
-            return drawn;
-        }
-    }
 }

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::BuildHasherDefault;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{PoisonError, RwLock};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
-use metrics_util::KeyHasher;
 
 /// Handles kept of one kind. A service with more series than this has another problem; those beyond are made anew each
 /// time, as they are without this recorder.
@@ -20,7 +19,28 @@ pub struct CachingRecorder<R> {
     histograms: Handles<Histogram>,
 }
 
-type Handles<H> = RwLock<HashMap<Key, H, BuildHasherDefault<KeyHasher>>>;
+type Handles<H> = RwLock<HashMap<Key, H, BuildHasherDefault<KeyHash>>>;
+
+/// A key knows its hash since it was made, and hands it over as one number.
+#[derive(Default)]
+struct KeyHash(u64);
+
+impl Hasher for KeyHash {
+    fn write(&mut self, bytes: &[u8]) {
+        // No key does; any mixing keeps the map right.
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 impl<R> CachingRecorder<R> {
     /// Stands before `inner`.

@@ -1,4 +1,4 @@
-//! What the layer writes, read back by OpenTelemetry's own messages; and the sending side against a collector.
+//! The layer's spans, read back by OpenTelemetry's own messages; and the sending side against a collector.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,8 +12,12 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::Span;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tonic::metadata::MetadataMap;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -23,11 +27,14 @@ const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const TRACE: u128 = 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c;
 const LONG: Duration = Duration::from_secs(30);
 
-/// What a collector got, and how it answers.
+type Answered = Result<ExportTraceServiceResponse, Status>;
+
+/// A collector that keeps all it gets, and answers as told.
 #[derive(Clone)]
 struct Collector {
     got: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
-    answer: fn(usize) -> Result<ExportTraceServiceResponse, Status>,
+    headers: Arc<Mutex<Vec<MetadataMap>>>,
+    answer: fn(usize) -> Answered,
 }
 
 #[tonic::async_trait]
@@ -38,29 +45,56 @@ impl TraceService for Collector {
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let mut got = self.got.lock().unwrap();
         let answer = (self.answer)(got.len());
+        self.headers.lock().unwrap().push(request.metadata().clone());
         got.push(request.into_inner());
         answer.map(Response::new)
+    }
+}
+
+/// A collector that listens.
+struct Listening {
+    addr: SocketAddr,
+    collector: Collector,
+    _runtime: Runtime,
+}
+
+impl Listening {
+    fn start(tls: Option<ServerTlsConfig>, answer: fn(usize) -> Answered) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let collector = Collector { got: Arc::default(), headers: Arc::default(), answer };
+        let mut server = tonic::transport::Server::builder();
+        if let Some(tls) = tls {
+            server = server.tls_config(tls).unwrap();
+        }
+        let server = server.add_service(TraceServiceServer::new(collector.clone()));
+        runtime.spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+        Self { addr, collector, _runtime: runtime }
+    }
+
+    /// Has spans made under a layer with these settings; what the layer counted, and the words for exports that failed.
+    fn sent(settings: &Settings, spans: impl FnOnce(&Slim)) -> (Counts, Vec<String>) {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&told);
+        let (layer, slim) =
+            Slim::start(settings, move |export| heard.lock().unwrap().extend(export.outcome.err())).unwrap();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || spans(&slim));
+        let counts = slim.shutdown(LONG).unwrap();
+        let told = std::mem::take(&mut *told.lock().unwrap());
+        (counts, told)
     }
 }
 
 /// Has spans made under a layer whose collector answers so; what the collector got, and what the layer counted.
 fn collected(
     settings: impl FnOnce(String) -> Settings,
-    answer: fn(usize) -> Result<ExportTraceServiceResponse, Status>,
+    answer: fn(usize) -> Answered,
     spans: impl FnOnce(&Slim),
 ) -> (Vec<ExportTraceServiceRequest>, Counts) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let listener = runtime.block_on(TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
-    let addr = listener.local_addr().unwrap();
-    let collector = Collector { got: Arc::default(), answer };
-    let service = TraceServiceServer::new(collector.clone());
-    runtime.spawn(
-        tonic::transport::Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener)),
-    );
-    let (layer, slim) = Slim::start(&settings(format!("http://{addr}")), |_| ()).unwrap();
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || spans(&slim));
-    let counts = slim.shutdown(LONG).unwrap();
-    let got = std::mem::take(&mut *collector.got.lock().unwrap());
+    let listening = Listening::start(None, answer);
+    let (counts, _) = Listening::sent(&settings(format!("http://{}", listening.addr)), spans);
+    let got = std::mem::take(&mut *listening.collector.got.lock().unwrap());
     (got, counts)
 }
 
@@ -69,7 +103,7 @@ fn usual(endpoint: String) -> Settings {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "one of several ways to answer")]
-fn taken(_: usize) -> Result<ExportTraceServiceResponse, Status> {
+fn taken(_: usize) -> Answered {
     Ok(ExportTraceServiceResponse::default())
 }
 
@@ -213,20 +247,140 @@ fn what_the_collector_refuses_is_counted() {
 #[test]
 fn a_collector_that_is_not_there_costs_the_spans_and_no_more() {
     let nowhere = Settings { timeout: Duration::from_millis(50), ..usual("http://127.0.0.1:1".into()) };
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let heard = Arc::clone(&told);
-    let (layer, slim) = Slim::start(&nowhere, move |export| heard.lock().unwrap().push(export.outcome)).unwrap();
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-        drop(tracing::info_span!("lost"));
-    });
-    let counts = slim.shutdown(LONG).unwrap();
+    let (counts, told) = Listening::sent(&nowhere, |_| drop(tracing::info_span!("lost")));
     assert_eq!(counts, Counts { ended: 1, failed: 1, ..Counts::default() });
-    assert!(told.lock().unwrap()[0].is_err());
+    assert!(told[0].starts_with("Unavailable: cannot connect to 127.0.0.1:1: "), "{told:?}");
+}
+
+#[test]
+fn a_collector_that_does_not_answer_in_time_costs_the_spans_and_no_more() {
+    // The system accepts the connection, and nobody ever reads from it.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let hasty = Settings { timeout: Duration::from_millis(50), ..usual(endpoint) };
+    let (counts, told) = Listening::sent(&hasty, |_| drop(tracing::info_span!("lost")));
+    assert_eq!(counts, Counts { ended: 1, failed: 1, ..Counts::default() });
+    assert_eq!(told, ["DeadlineExceeded: no answer within 50ms"]);
+}
+
+#[test]
+fn more_than_the_collector_takes_at_once_arrives_whole() {
+    // Half a megabyte in one export, eight times what HTTP/2 takes without a word.
+    let text = "x".repeat(1_000);
+    let (got, counts) = collected(usual, taken, |_| {
+        for _ in 0..512 {
+            drop(tracing::info_span!("large", text));
+        }
+    });
+    assert_eq!((got.len(), counts), (1, Counts { ended: 512, ..Counts::default() }));
+    let spans = &got[0].resource_spans[0].scope_spans[0].spans;
+    assert!(spans.len() == 512 && spans.iter().all(|span| span.attributes.len() == 1));
+}
+
+#[test]
+fn headers_go_with_every_export() {
+    let listening = Listening::start(None, taken);
+    let headers = vec![("api-key".into(), "a=b, c".into()), ("tenant".into(), "x".repeat(20_000))];
+    let settings = Settings { headers, ..usual(format!("http://{}", listening.addr)) };
+    let (counts, told) = Listening::sent(&settings, |slim| {
+        drop(tracing::info_span!("one"));
+        slim.flush(LONG).unwrap();
+        drop(tracing::info_span!("another"));
+    });
+    // The larger of them is longer than a frame, and than what this server takes.
+    assert_eq!((counts.ended, counts.failed, told.len()), (2, 2, 2), "{told:?}");
+    let settings = Settings { headers: vec![("api-key".into(), "a=b, c".into())], ..settings };
+    Listening::sent(&settings, |slim| {
+        drop(tracing::info_span!("one"));
+        slim.flush(LONG).unwrap();
+        drop(tracing::info_span!("another"));
+    });
+    let headers = listening.collector.headers.lock().unwrap();
+    assert_eq!(headers.len(), 2);
+    assert!(headers.iter().all(|headers| headers.get("api-key").unwrap() == "a=b, c"), "{headers:?}");
+}
+
+#[test]
+fn a_header_that_cannot_be_sent_is_refused() {
+    for (name, value) in [("Api-Key", "x"), ("api-key", "line\nbreak"), ("grpc-timeout", "1S")] {
+        let settings = Settings { headers: vec![(name.into(), value.into())], ..usual("http://localhost:4317".into()) };
+        let error = Slim::start(&settings, |_| ()).unwrap_err();
+        assert!(matches!(error, SlimError::Settings(SettingsError::Header { .. })), "{error}");
+    }
+}
+
+/// Who vouches for certificates.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn make(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// A certificate for this machine and its key, both in PEM.
+    fn issued(&self) -> (String, String) {
+        let params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+    }
+
+    fn pem(&self) -> String {
+        self.0.pem()
+    }
+}
+
+#[test]
+fn spans_arrive_over_tls_from_clients_that_are_authorised_to_collectors_that_are_trusted() {
+    let (ours, other) = (Authority::make("ours"), Authority::make("other"));
+    let (certificate, key) = ours.issued();
+    let server = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+    let mutual = server.clone().client_ca_root(Certificate::from_pem(ours.pem()));
+    for (what, server, tls, arrives) in [
+        ("TLS", &server, Tls { authority: Some(ours.pem()), identity: None }, true),
+        ("an unknown authority", &server, Tls { authority: Some(other.pem()), identity: None }, false),
+        ("the system's authorities", &server, Tls::default(), false),
+        ("mutual TLS", &mutual, Tls { authority: Some(ours.pem()), identity: Some(ours.issued()) }, true),
+        ("no certificate", &mutual, Tls { authority: Some(ours.pem()), identity: None }, false),
+        ("another's", &mutual, Tls { authority: Some(ours.pem()), identity: Some(other.issued()) }, false),
+    ] {
+        let listening = Listening::start(Some(server.clone()), taken);
+        for host in ["127.0.0.1", "localhost"] {
+            let endpoint = format!("https://{host}:{}", listening.addr.port());
+            let settings = Settings { tls: tls.clone(), timeout: Duration::from_millis(500), ..usual(endpoint) };
+            let (counts, told) = Listening::sent(&settings, |slim| {
+                drop(tracing::info_span!("one"));
+                // The second goes over the same connection, where there is one.
+                let _ = slim.flush(LONG);
+                drop(tracing::info_span!("another"));
+            });
+            let failed = if arrives { 0 } else { 2 };
+            assert_eq!((counts.ended, counts.failed), (2, failed), "{what}: {told:?}");
+        }
+        assert_eq!(listening.collector.got.lock().unwrap().len(), if arrives { 4 } else { 0 }, "{what}");
+    }
+}
+
+#[test]
+fn certificates_that_are_none_are_refused_with_the_variable_to_mend() {
+    let (certificate, key) = Authority::make("ours").issued();
+    let nothing = || "no PEM".to_owned();
+    for (tls, says) in [
+        (Tls { authority: Some(nothing()), identity: None }, "OTEL_EXPORTER_OTLP_CERTIFICATE"),
+        (Tls { authority: None, identity: Some((nothing(), key)) }, "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"),
+        (Tls { authority: None, identity: Some((certificate, nothing())) }, "OTEL_EXPORTER_OTLP_CLIENT_KEY"),
+    ] {
+        let settings = Settings { tls, ..usual("https://localhost:4317".into()) };
+        let error = Slim::start(&settings, |_| ()).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
 }
 
 #[test]
 fn an_endpoint_that_is_none_is_refused() {
-    for endpoint in ["", "localhost:4317", "https://localhost:4317"] {
+    for endpoint in ["", "localhost:4317", "http://localhost:4317/v1/traces"] {
         let error = Slim::start(&usual(endpoint.into()), |_| ()).unwrap_err().to_string();
         assert!(error.contains("http://localhost:4317"), "{error}");
     }

@@ -62,13 +62,15 @@ impl Mode {
     /// What of its parts does not go together, in words; `None` where all do.
     pub fn contradiction(&self) -> Option<&'static str> {
         let slim = self.traces.as_ref().is_some_and(|traces| traces.layer == Layer::Slim);
-        let plain = Export { timeout: self.export.timeout, ..Export::default() };
+        let plain = Export { timeout: self.export.timeout, tls: self.export.tls, ..Export::default() };
         let simple = |traces: &Traces| traces.sampler == Sampler::Default && !traces.redact;
         if slim != (self.handlers == Handlers::Slim) {
             return Some("handlers = \"slim\" and traces.layer = \"slim\" need each other");
         }
         if slim && (self.export != plain || self.logs == Logs::Otlp || !self.traces.as_ref().is_none_or(simple)) {
-            return Some("traces.layer = \"slim\" takes gRPC as it is, and no sampler, redaction or logs of its own");
+            return Some(
+                "traces.layer = \"slim\" takes gRPC without compression, and no sampler, redaction or logs of its own",
+            );
         }
         if self.handlers == Handlers::Careless && self.traces.is_none() {
             return Some("handlers = \"careless\" know the user from the caller's baggage, which takes traces");
@@ -107,7 +109,7 @@ pub enum Handlers {
     /// payment is spawned without its span. As printed, with the guard held across the `.await`, it is not `Send` and
     /// axum refuses it.
     Naive,
-    /// As `Cached`, with spans that continue the caller's trace by [`crate::slim`] instead of OpenTelemetry's context.
+    /// As `Cached`, with spans that continue the caller's trace by [`otelbench_slim`] instead of OpenTelemetry's context.
     Slim,
 }
 
@@ -128,7 +130,7 @@ pub enum Metrics {
         /// Time between exports. `OTEL_METRIC_EXPORT_INTERVAL` wins over it.
         #[serde(with = "humantime_serde")]
         interval: Duration,
-        /// Whether [`crate::slim::CachingRecorder`] stands before the bridge, so that a macro finds its handle again.
+        /// Whether [`otelbench_slim::CachingRecorder`] stands before the bridge, so that a macro finds its handle again.
         #[serde(default)]
         caching: bool,
         /// How the SDK is told to aggregate.
@@ -218,7 +220,7 @@ pub enum Layer {
     /// `tracing-opentelemetry` into the SDK's batch processor.
     #[default]
     OpenTelemetry,
-    /// [`crate::slim`], which writes OTLP itself. It takes handlers that continue a trace by it, and gRPC without TLS.
+    /// [`otelbench_slim`], which writes OTLP itself. It takes handlers that continue a trace by it, and gRPC without compression.
     Slim,
 }
 

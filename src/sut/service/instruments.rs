@@ -6,12 +6,12 @@ use axum::http::{HeaderMap, HeaderValue};
 use opentelemetry::baggage::BaggageExt;
 use opentelemetry::{Context, KeyValue, global};
 use opentelemetry_http::{HeaderExtractor, HeaderInjector};
+use otelbench_slim as slim;
 use tracing::{Instrument, Span, debug_span, field, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::order::{Order, Receipt, Rejection};
 use crate::experiment::service::{ORDER_LATENCY, ORDERS_TOTAL};
-use crate::slim;
 
 /// What an order comes to.
 pub(super) type Outcome = Result<Receipt, Rejection>;

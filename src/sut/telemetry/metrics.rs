@@ -10,6 +10,7 @@ use opentelemetry::global;
 use opentelemetry_sdk::metrics::{
     Aggregation, Instrument, InstrumentKind, MeterProviderBuilder, PeriodicReader, SdkMeterProvider, Stream,
 };
+use otelbench_slim::CachingRecorder;
 use tokio::runtime::Runtime;
 
 use super::counted::CountedExporter;
@@ -18,7 +19,6 @@ use super::otlp::{Destination, metric_exporter};
 use super::scrape::Scraper;
 use super::{PERIODIC_EXPORT_THREADS, TelemetryError, export_runtime, resource};
 use crate::experiment::mode::{Export, Metrics, Views};
-use crate::slim::CachingRecorder;
 
 /// Upper bounds of the histogram buckets: OpenTelemetry's defaults, so that both recorders do the same work.
 const BUCKETS: [f64; 15] =

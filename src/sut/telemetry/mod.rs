@@ -22,6 +22,7 @@ use opentelemetry::{Key, KeyValue, Value};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
+use otelbench_slim::{self as slim, SlimError};
 use thiserror::Error;
 use tokio::runtime::Runtime;
 use tracing::Dispatch;
@@ -29,7 +30,6 @@ use tracing_subscriber::filter::ParseError;
 
 use crate::experiment::mode::Mode;
 use crate::record::account::Account;
-use crate::slim::{self, SlimError};
 
 pub use self::otlp::{ClientTls, Destination};
 

@@ -39,11 +39,6 @@ impl Destination {
     pub fn at(endpoint: Option<&str>) -> Self {
         Self { endpoint: endpoint.map(str::to_owned), tls: None }
     }
-
-    /// Where spans go, by gRPC; `None` where neither this nor a variable says.
-    pub(super) fn for_spans(&self) -> Option<String> {
-        self.endpoint.clone().or_else(|| Some(Signal::Traces.variable("ENDPOINT")?.1))
-    }
 }
 
 /// What a client needs for TLS, each in PEM.
@@ -82,7 +77,7 @@ impl ClientTls {
 
 /// One of the three streams of telemetry.
 #[derive(Clone, Copy, Debug)]
-enum Signal {
+pub(super) enum Signal {
     Traces,
     Metrics,
     Logs,
@@ -196,7 +191,7 @@ where
 }
 
 /// The limit that the mode sets, unless a variable does.
-fn own_timeout(signal: Signal, export: Export) -> Option<Duration> {
+pub(super) fn own_timeout(signal: Signal, export: Export) -> Option<Duration> {
     export.timeout.filter(|_| signal.variable("TIMEOUT").is_none())
 }
 

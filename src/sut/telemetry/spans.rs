@@ -16,6 +16,7 @@ use opentelemetry_sdk::trace::{
     BatchConfig, BatchConfigBuilder, BatchSpanProcessor, Sampler as SdkSampler, SdkTracerProvider, SpanData,
     TracerProviderBuilder,
 };
+use otelbench_slim::{self as slim, Slim, SlimError};
 use tokio::runtime::Runtime;
 use tracing::{Dispatch, Subscriber};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter, filter_fn};
@@ -27,12 +28,11 @@ use tracing_subscriber::{Layer as _, fmt};
 use super::counted::{CountedExporter, CountedProcessor, Ended};
 use super::diagnostics::Diagnostics;
 use super::export_log::ExportLog;
-use super::otlp::{Destination, log_exporter, span_exporter};
+use super::otlp::{ClientTls, Destination, Signal, log_exporter, own_timeout, span_exporter};
 use super::redact::Redacted;
 use super::{SPAN_EXPORT_THREADS, TelemetryError, export_runtime};
-use crate::experiment::mode::{Layer, Logs, Mode, Sampler, SpanExporter, Traces};
+use crate::experiment::mode::{Export, Layer, Logs, Mode, Sampler, SpanExporter, Tls, Traces};
 use crate::record::account::{ServiceLogs, ServiceSpans};
-use crate::slim::{self, Slim};
 
 /// Crates whose own events must not become log records: sending them would make more.
 const OF_THE_EXPORTER: [&str; 6] = ["opentelemetry", "h2", "hyper", "tonic", "tower", "rustls"];
@@ -117,7 +117,7 @@ impl Tracing {
                 (Dispatch::new(registry.with(diagnostics.layer())), spans)
             }
             Layer::Slim => {
-                let (layer, spans) = slim(traces, to, resource, mode.export.timeout, diagnostics.clone())?;
+                let (layer, spans) = slim(traces, to, resource, mode.export, diagnostics.clone())?;
                 (Dispatch::new(registry.with(layer).with(json(mode.logs)).with(diagnostics.layer())), spans)
             }
         };
@@ -245,17 +245,30 @@ fn slim(
     traces: &Traces,
     to: &Destination,
     resource: &Resource,
-    timeout: Option<Duration>,
+    export: Export,
     diagnostics: Diagnostics,
 ) -> Result<(slim::Layer, SpanPipeline), TelemetryError> {
-    let endpoint = to.for_spans().unwrap_or_else(|| "http://localhost:4317".into());
     let resource = resource.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-    let usual = slim::Settings::new(endpoint, resource);
+    let usual = match &to.endpoint {
+        Some(endpoint) => slim::Settings::from_env_to(endpoint, resource),
+        None => slim::Settings::from_env(resource),
+    }
+    .map_err(SlimError::from)?;
+    let tls = match &to.tls {
+        Some(ClientTls { authority, identity }) => {
+            slim::Tls { authority: authority.clone(), identity: identity.clone() }
+        }
+        None => usual.tls,
+    };
+    if export.tls == Tls::Mutual && tls.identity.is_none() {
+        return Err(TelemetryError::NoCertificate);
+    }
     let settings = slim::Settings {
         queue: traces.queue,
         batch: traces.batch,
         delay: traces.delay,
-        timeout: timeout.unwrap_or(usual.timeout),
+        timeout: own_timeout(Signal::Traces, export).unwrap_or(usual.timeout),
+        tls,
         ..usual
     };
     let log = Arc::new(ExportLog::default());
