@@ -3,20 +3,27 @@
 use std::collections::BTreeSet;
 
 use crate::common::{RPS, alone, document, otelbench, stderr};
-use otelbench::experiment::mode::{self, Handlers, Logs, Metrics, Mode, Sampler, SpanExporter};
+use otelbench::experiment::mode::{self, Export, Handlers, Logs, Metrics, Mode, Sampler, SpanExporter, Tls};
 use otelbench::experiment::service::{ORDERS_TOTAL, SPANS};
 use otelbench::record::records::LaneRecord;
 
 /// Measures the mode in one short round, and holds what became of its telemetry against what its parts say.
 fn check(name: &str) {
+    check_defined(&mode::named(name).unwrap(), "");
+}
+
+/// As [`check`], for a mode of a scenario's own.
+fn check_defined(mode: &Mode, scenario: &str) {
     let _turn = alone();
-    let mode = mode::named(name).unwrap();
+    let name = &mode.name;
     let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("run.json");
+    let (path, out) = (folder.path().join("modes.toml"), folder.path().join("run.json"));
+    std::fs::write(&path, scenario).unwrap();
     // The baseline must be another mode, or there would be nothing to compare.
     let baseline = if name == "none" { "bare" } else { "none" };
     let options = "--no-placebo --rounds 1 --slices 2 --slice 400ms --warmup 100ms";
     let output = otelbench(&format!("run --rps {RPS} --baseline {baseline} --mode {name} {options}"))
+        .arg(&path)
         .arg("--out")
         .arg(&out)
         .output()
@@ -24,12 +31,12 @@ fn check(name: &str) {
     // What was sent is counted right also on a machine that is too busy for a valid measurement.
     assert!(matches!(output.status.code(), Some(0 | 4)), "{}", stderr(&output));
     let document = document(&out);
-    let lane = document.lanes.iter().find(|lane| lane.arm == name).unwrap();
+    let lane = document.lanes.iter().find(|lane| lane.arm == *name).unwrap();
     assert_eq!(lane.orders_uncertain, 0, "{lane:?}");
     assert!(lane.orders_completed > 0);
-    spans(&mode, lane);
-    metrics(&mode, lane);
-    logs(&mode, lane);
+    spans(mode, lane);
+    metrics(mode, lane);
+    logs(mode, lane);
     assert_eq!(lane.account.diagnostics, Vec::<String>::new());
 }
 
@@ -133,4 +140,11 @@ modes! {
     full_logs: "full-logs",
     naive: "naive",
     tuned: "tuned",
+}
+
+#[test]
+fn the_slim_layer_sends_over_mutual_tls() {
+    let export = Export { tls: Tls::Mutual, ..Export::default() };
+    let mode = Mode { name: "tuned-mtls".into(), export, ..mode::named("tuned").unwrap() };
+    check_defined(&mode, "[modes.tuned-mtls]\nlike = \"tuned\"\nexport.tls = \"mutual\"\n");
 }
