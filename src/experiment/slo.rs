@@ -7,8 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::experiment::scenario::parse_positive_duration;
-use crate::experiment::units::{in_one_word, micros, stored_as_text};
+use crate::experiment::units::{in_one_word, micros, parse_positive_duration, stored_as_text};
 
 /// Bounds on quantiles of the response time, all of which must hold; one or more, each quantile once.
 ///

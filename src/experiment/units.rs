@@ -138,6 +138,17 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|e| format!("{e}; write a duration with its unit, such as 500ms, 2s or 1m"))
 }
 
+/// A duration greater than zero, for settings where zero has no meaning.
+///
+/// # Errors
+/// A message that shows what would be right.
+pub fn parse_positive_duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("must be longer than zero, such as 500ms, 2s or 1m".into()),
+        duration => Ok(duration),
+    }
+}
+
 /// A duration as [`parse_duration`] reads it, without the spaces within `1s 500ms`, so that it is one word on a command line.
 pub fn in_one_word(duration: Duration) -> String {
     humantime::format_duration(duration).to_string().replace(' ', "")
