@@ -10,10 +10,10 @@ use super::named;
 use crate::commands::Failure;
 use crate::commands::load::{Assignment, Pace};
 use crate::experiment::arrivals::Arrivals;
+use crate::experiment::generator::Pacing;
 use crate::experiment::placement::IdleCores;
 use crate::experiment::scenario::{Format, Transport};
 use crate::experiment::units::{RateError, parse_positive_duration};
-use crate::generator::Pacing;
 
 /// `otelbench load`.
 #[derive(Debug, Args)]

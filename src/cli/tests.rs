@@ -2,10 +2,10 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::experiment::arrivals::Arrivals;
+use crate::experiment::generator::Pacing;
 use crate::experiment::payload::UserIds;
 use crate::experiment::placement::{IdleCores, Pinning};
 use crate::experiment::scenario::{Isolation, ModeNames, Payment, Settings, Transport, Until};
-use crate::generator::Pacing;
 
 #[test]
 fn the_command_line_is_consistent() {

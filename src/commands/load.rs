@@ -8,10 +8,11 @@ use http::Uri;
 
 use super::{Failure, enough_descriptors, enough_ports, put, put_json, signalled, signals};
 use crate::experiment::arrivals::Arrivals;
+use crate::experiment::generator::{Pacing, shards};
 use crate::experiment::placement::{IdleCores, Pinning, Placement};
 use crate::experiment::scenario::{Format, TwoRates};
 use crate::experiment::units::{Rate, grouped};
-use crate::generator::{self, Client, Constant, Generator, Load, Pacing, Target};
+use crate::generator::{Client, Constant, Generator, Load, Target};
 use crate::lab::progress;
 use crate::os::cores;
 use crate::os::cores::KeptAwake;
@@ -77,7 +78,7 @@ pub fn run(assignment: &Assignment) -> Result<(), Failure> {
         Pace::Rate(rate) => Some(assignment.arrivals.peak(rate)),
         Pace::Max => None,
     };
-    let shards = assignment.shards.unwrap_or_else(|| generator::shards(peak, cores.len()));
+    let shards = assignment.shards.unwrap_or_else(|| shards(peak, cores.len()));
     // Where the target runs is not known here: it is left to the scheduler, and taken to need one core.
     let placement = Placement::of(Pinning::None, assignment.idle_cores, &cores, shards, 1);
     let _awake = KeptAwake::on(&placement.awake).map_err(failed)?;

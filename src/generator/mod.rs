@@ -26,11 +26,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::experiment::arrivals::Arrivals;
+use crate::experiment::generator::Pacing;
 use crate::experiment::units::Rate;
 use crate::os::clock;
 
 pub use self::kind::Kind;
-pub use self::pacing::Pacing;
 pub(crate) use self::wire::parsed;
 pub use self::wire::{Client, Handler};
 
@@ -46,10 +46,6 @@ pub const THREAD: &str = "generator";
 
 /// Between the command to play and the first arrival: long enough for the pacer to be waiting when it is due.
 const LEAD: Duration = Duration::from_millis(2);
-
-/// Requests per second that one shard carries without being late: about a third of what it makes at full speed, since a
-/// thread that is always busy cannot turn to an arrival when it is due.
-const SHARD_RATE: f64 = 50_000.0;
 
 /// The requests to send, as a pure function of their sequence number.
 pub trait Requests: Send + Sync {
@@ -119,14 +115,6 @@ pub struct Load {
     pub seed: u64,
     /// Sequence number of the first request.
     pub first_seq: u64,
-}
-
-/// Shards for a rate that peaks at `peak`, or for as much as they can make, on so many cores: one for each 50 000 requests per
-/// second, and no more than leaves half of the cores to the service.
-pub fn shards(peak: Option<Rate>, cores: usize) -> usize {
-    let most = (cores / 2).max(1);
-    // In range: a rate is at most ten million.
-    peak.map_or(most, |peak| ((peak.as_f64() / SHARD_RATE).ceil() as usize).clamp(1, most))
 }
 
 /// A running generator. Dropping it ends its threads.

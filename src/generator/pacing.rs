@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use crate::experiment::generator::Pacing;
 
 /// Arrivals that are due at once and turned to in a row, before the tasks of the first write and answers are read.
 const IN_A_ROW: u32 = 16;
@@ -18,33 +19,6 @@ const TRIAL_SLEEPS: usize = 32;
 const TRIAL_SLEEP: Duration = Duration::from_micros(50);
 /// Longest spin before an arrival; a machine that wakes up later than this is better waited for.
 const LONGEST_MARGIN: Duration = Duration::from_micros(100);
-
-/// How the generator waits for the next arrival.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum Pacing {
-    /// What suits this machine: `timer`.
-    #[default]
-    Auto,
-    /// Sleep on a kernel timer of nanosecond resolution.
-    Timer,
-    /// Never sleep: exact, and costs a core.
-    Spin,
-    /// Sleep on Tokio's timer, in steps of a millisecond: requests clump, and the service looks cheaper than it is.
-    Coarse,
-}
-
-impl Pacing {
-    /// What this is on this machine.
-    #[must_use]
-    pub fn resolved(self) -> Self {
-        match self {
-            Self::Auto => Self::Timer,
-            chosen => chosen,
-        }
-    }
-}
 
 /// A kernel timer that a runtime can watch.
 pub(super) struct Timer(TimerFd);

@@ -216,7 +216,7 @@ fn a_shard_is_added_for_every_50_000_requests_per_second_on_half_the_cores_at_mo
         (None, 8, 4),
         (None, 1, 1),
     ] {
-        assert_eq!(super::shards(peak, cores), shards, "{peak:?} on {cores}");
+        assert_eq!(crate::experiment::generator::shards(peak, cores), shards, "{peak:?} on {cores}");
     }
 }
 

@@ -18,11 +18,12 @@ use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest
 use opentelemetry_proto::tonic::common::v1::any_value;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use otelbench::experiment::arrivals::Arrivals;
+use otelbench::experiment::generator::Pacing;
 use otelbench::experiment::mode::Mode;
 use otelbench::experiment::payload::Payload;
 use otelbench::experiment::scenario::{Payment, Transport};
 use otelbench::experiment::units::Rate;
-use otelbench::generator::{Load, Pacing};
+use otelbench::generator::Load;
 use otelbench::lab::lane::host::{Lane, Whereabouts};
 use otelbench::lab::lane::protocol::{GeneratorSetup, PROTOCOL, Start};
 use otelbench::lab::workload::Workload;

@@ -8,8 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use otelbench::experiment::arrivals::Arrivals;
+use otelbench::experiment::generator::Pacing;
 use otelbench::experiment::units::Rate;
-use otelbench::generator::{Client, Constant, Generator, Load, Pacing, Target};
+use otelbench::generator::{Client, Constant, Generator, Load, Target};
 use otelbench::record::load::LoadResult;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";

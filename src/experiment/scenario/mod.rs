@@ -17,11 +17,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::experiment::arrivals::Arrivals;
+use crate::experiment::generator::Pacing;
 use crate::experiment::payload::Payload;
 use crate::experiment::placement::Placement;
 use crate::experiment::slo::Slo;
 use crate::experiment::units::Rate;
-use crate::generator::Pacing;
 use crate::verdict::claims::Asked;
 use crate::verdict::gate::Gate;
 

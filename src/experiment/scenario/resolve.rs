@@ -9,11 +9,11 @@ use super::{
     environment_names_a_collector,
 };
 use crate::experiment::arrivals::Arrivals;
+use crate::experiment::generator::{self, Pacing};
 use crate::experiment::mode::{self, Mode};
 use crate::experiment::payload::{Payload, Share};
 use crate::experiment::placement::{IdleCores, Placement};
 use crate::experiment::units::Rate;
-use crate::generator::{self, Pacing};
 use crate::os::cores;
 
 /// Rounds at most of a run that may end before its last.

@@ -13,12 +13,12 @@ use super::{
     Endpoint, Faults, Format, Isolation, ModeName, ModeNames, OwnModes, Payment, ScenarioError, Transport, Until,
 };
 use crate::experiment::arrivals::Arrivals;
+use crate::experiment::generator::Pacing;
 use crate::experiment::mode::{self, Mode, UnknownMode};
 use crate::experiment::payload::{Mix, Share, UserIds};
 use crate::experiment::placement::{IdleCores, Pinning};
 use crate::experiment::slo::Slo;
 use crate::experiment::units::{Rate, parse_positive_duration};
-use crate::generator::Pacing;
 use crate::verdict::claims::own::ClaimTables;
 use crate::verdict::gate::Gate;
 

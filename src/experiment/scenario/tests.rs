@@ -3,7 +3,7 @@ use std::path::Path;
 
 use super::arms::OTHER_BUILD;
 use super::*;
-use crate::generator::Pacing;
+use crate::experiment::generator::Pacing;
 
 fn parse(text: &str) -> Result<Settings, String> {
     Settings::read(text, Path::new("s.toml")).map_err(|error| error.to_string())

@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::experiment::generator::Pacing;
 use crate::experiment::mode::Mode;
 use crate::experiment::payload::Payload;
 use crate::experiment::scenario::{Payment, Transport};
-use crate::generator::{Client, Load, Pacing, Target};
+use crate::generator::{Client, Load, Target};
 use crate::lab::workload::Workload;
 use crate::record::account::Account;
 use crate::record::load::LoadResult;

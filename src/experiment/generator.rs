@@ -1,0 +1,45 @@
+//! How the load generator is set up: how it waits, and how many threads a rate takes. What plays the load is
+//! [`crate::generator`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::experiment::units::Rate;
+
+/// Requests per second that one shard carries without being late: about a third of what it makes at full speed, since a
+/// thread that is always busy cannot turn to an arrival when it is due.
+const SHARD_RATE: f64 = 50_000.0;
+
+/// How the generator waits for the next arrival.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Pacing {
+    /// The one that suits this machine: `timer`.
+    #[default]
+    Auto,
+    /// Sleep on a kernel timer of nanosecond resolution.
+    Timer,
+    /// Never sleep: exact, and costs a core.
+    Spin,
+    /// Sleep on Tokio's timer, in steps of a millisecond: requests clump, and the service looks cheaper than it is.
+    Coarse,
+}
+
+impl Pacing {
+    /// The way that this stands for on this machine.
+    #[must_use]
+    pub fn resolved(self) -> Self {
+        match self {
+            Self::Auto => Self::Timer,
+            chosen => chosen,
+        }
+    }
+}
+
+/// Shards for a rate that peaks at `peak`, or for as much as they can make, on so many cores: one for each 50 000 requests per
+/// second, and no more than leaves half of the cores to the service.
+pub fn shards(peak: Option<Rate>, cores: usize) -> usize {
+    let most = (cores / 2).max(1);
+    // In range: a rate is at most ten million.
+    peak.map_or(most, |peak| ((peak.as_f64() / SHARD_RATE).ceil() as usize).clamp(1, most))
+}
