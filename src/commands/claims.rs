@@ -197,7 +197,7 @@ fn probed(executable: &Path, names: &[&str], quiet: bool) -> Vec<Result<Finding,
 
 /// Has clients send spans to a receiver that asks for a certificate: one with the right one, and strangers.
 async fn encounters(executable: &Path) -> Result<Vec<Encounter>, String> {
-    let (certificates, strangers) = Certificates::with_strangers().map_err(|e| e.to_string())?;
+    let (certificates, strangers) = Certificates::with_unauthorised_clients().map_err(|e| e.to_string())?;
     let sink = Sink::start().map_err(|e| e.to_string())?;
     let known = [("the right certificate", certificates.client.clone())].map(|client| (client, false));
     let mut encounters = Vec::new();

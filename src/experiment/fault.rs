@@ -1,4 +1,4 @@
-//! What a collector may do to its clients, and when: the sink's faults and their timeline. Nothing here waits or sends.
+//! Collector faults and their timeline, as plain data: nothing here waits or sends.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::experiment::units::{in_one_word, parse_duration, stored_as_text};
 
-/// What an exporter sends.
+/// A telemetry signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signal {
     /// Spans.
@@ -24,7 +24,7 @@ impl Signal {
     /// Every signal.
     pub const ALL: [Self; 3] = [Self::Traces, Self::Metrics, Self::Logs];
 
-    /// What it is called in paths and in faults.
+    /// Name in paths and in faults.
     pub fn name(self) -> &'static str {
         match self {
             Self::Traces => "traces",
@@ -52,24 +52,24 @@ impl fmt::Display for Signal {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Fault {
-    /// What goes wrong.
+    /// Kind of fault.
     pub kind: FaultKind,
-    /// The one signal that it goes wrong for; `None` for all.
+    /// The signal it is limited to; `None` for all.
     pub signal: Option<Signal>,
-    /// When it begins, from the beginning of the timeline.
+    /// Its start, from the start of the timeline.
     pub from: Duration,
-    /// When it is over; `None` for never.
+    /// Its end; `None` for never.
     pub until: Option<Duration>,
 }
 
 stored_as_text!(Fault);
 
-/// What goes wrong.
+/// A kind of fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FaultKind {
-    /// The port is closed: connections are refused, and those there are were cut.
+    /// The port is closed: new connections are refused and open ones cut.
     Down,
-    /// Answers come so much later.
+    /// Responses are delayed by this time.
     Slow(Duration),
     /// Requests are read and never answered.
     Hang,
@@ -84,7 +84,7 @@ pub enum FaultKind {
     Limit(Size),
 }
 
-/// How a request is refused.
+/// How requests are rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// gRPC `UNAVAILABLE`, HTTP 503.
@@ -131,22 +131,22 @@ impl Size {
 /// Why a text is not a [`Fault`].
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum FaultError {
-    /// It is none of the kinds.
+    /// The kind is unknown.
     #[error(
         "`{0}` is no fault: write down, slow:TIME, hang, reject:unavailable, reject:exhausted[,retry=TIME], partial:N%, \
          reset[:N%] or limit:SIZE, such as slow:500ms@10s..20s"
     )]
     Kind(String),
-    /// The part before the slash.
+    /// The signal before the slash is unknown.
     #[error("`{0}` is no signal: write traces/, metrics/ or logs/ before the fault, or nothing for all")]
     Signal(String),
-    /// What stands after the colon.
+    /// The argument after the colon is wrong.
     #[error("`{0}`: {1}")]
     Argument(String, String),
-    /// The times.
+    /// The time window is wrong.
     #[error("`{0}`: {1}")]
     Window(String, String),
-    /// A port is closed for all signals.
+    /// `down` cannot be limited to one signal.
     #[error("`{0}`: a closed port is closed for every signal; write down without a signal")]
     OneSignalDown(String),
 }
@@ -274,28 +274,28 @@ impl fmt::Display for Size {
     }
 }
 
-/// Two faults that cannot both hold.
+/// Two faults that contradict each other.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
     "`{0}` and `{1}` contradict each other while both hold; let one end, as {1}@FROM..UNTIL, before the other begins"
 )]
 pub struct Contradiction(String, String);
 
-/// Faults that do not contradict each other.
+/// A timeline of faults that do not contradict each other.
 #[derive(Clone, Debug, Default)]
 pub struct Timeline(Vec<Fault>);
 
-/// What holds for a request.
+/// The faults that apply to one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Active {
-    /// How much later the answer comes.
+    /// Delay of the response.
     pub(crate) slow: Duration,
-    /// Bytes that a message may have, if fewer than otherwise.
+    /// Largest message in bytes, if smaller than usual.
     pub(crate) limit: Option<usize>,
     pub(crate) outcome: FaultEffect,
 }
 
-/// What becomes of a request. Shares come with the place of their fault, which counts for itself.
+/// The effect of faults on one request. A share comes with the index of its fault, which is counted separately.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum FaultEffect {
     #[default]
@@ -321,18 +321,18 @@ impl Timeline {
         Ok(Self(faults))
     }
 
-    /// Whether the port is closed.
+    /// Whether the port is closed at this time.
     pub(crate) fn is_down(&self, elapsed: Duration) -> bool {
         self.0.iter().any(|fault| fault.kind == FaultKind::Down && fault.holds(elapsed))
     }
 
-    /// When next the port is closed or opened.
+    /// The next time at which the port closes or opens.
     pub(crate) fn next_turn(&self, elapsed: Duration) -> Option<Duration> {
         let down = self.0.iter().filter(|fault| fault.kind == FaultKind::Down);
         down.flat_map(|fault| [Some(fault.from), fault.until]).flatten().filter(|turn| *turn > elapsed).min()
     }
 
-    /// The faults that hold for a request of this signal.
+    /// The faults that apply to a request of this signal.
     pub(crate) fn faults_at(&self, elapsed: Duration, signal: Signal) -> Active {
         let mut active = Active::default();
         for (place, fault) in self.0.iter().enumerate() {
@@ -352,7 +352,7 @@ impl Timeline {
         active
     }
 
-    /// How many faults there are.
+    /// Number of faults.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_written_as_it_is_read() {
+    fn faults_are_parsed_and_displayed_alike() {
         for text in [
             "down",
             "down@2s..5s",
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_fault_is_refused_with_what_would_be_right() {
+    fn invalid_faults_are_rejected_with_an_example() {
         for (text, hint) in [
             ("", "reject:unavailable"),
             ("dwon", "`dwon` is no fault"),
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_hold_from_their_beginning_until_before_their_end_and_for_their_signal() {
+    fn faults_apply_within_their_window_and_to_their_signal() {
         let timeline = timeline(&["slow:1s@2s..5s", "metrics/limit:64KiB", "traces/hang@5s", "reset:10%@1s..2s"]);
         let at = |second: u64, signal| timeline.faults_at(seconds(second), signal);
         assert_eq!(at(0, Signal::Traces), Active::default());
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn the_port_turns_at_both_ends_of_each_down() {
+    fn the_port_closes_and_opens_with_each_down_window() {
         let timeline = timeline(&["down@0s..1s", "down@3s..4s", "slow:1s@1s..2s", "down@9s"]);
         let mut turns = vec![];
         let mut elapsed = Duration::ZERO;
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_that_contradict_each_other_are_refused() {
+    fn contradicting_faults_are_rejected() {
         let refused = |a: &str, b: &str| Timeline::new(vec![a.parse().unwrap(), b.parse().unwrap()]).is_err();
         for (a, b) in [
             ("down@1s..3s", "slow:1s@2s..4s"),

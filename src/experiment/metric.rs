@@ -7,21 +7,21 @@ use thiserror::Error;
 
 use crate::experiment::units::nearest;
 
-/// What is compared. The key carries the unit.
+/// A metric of an arm. Its key carries the unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Metric {
-    /// The highest rate that holds the SLO with no loss, in requests per second. A search compares this and nothing else:
-    /// its arms are at different rates.
+    /// Highest rate that keeps the SLO without loss, in requests per second. The only metric of a capacity search, whose
+    /// arms run at different rates.
     #[serde(rename = "capacity_rps")]
     Capacity,
     /// CPU time of the service and its telemetry per request answered as asked, in microseconds.
     #[serde(rename = "cpu_us_per_request")]
     Cpu,
-    /// Of this, on the threads that answer requests.
+    /// The part of it on the threads that answer requests.
     #[serde(rename = "cpu_us_per_request_request")]
     CpuRequest,
-    /// Of this, on the threads that take telemetry out; periodic work normalised to its true period.
+    /// The part of it on the threads that export telemetry; periodic work is normalised to its true period.
     #[serde(rename = "cpu_us_per_request_exporter")]
     CpuExporter,
     /// Median response time, in microseconds.
@@ -48,7 +48,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// All of them, in the order in which they are reported.
+    /// All metrics, in the order in which they are reported.
     pub const ALL: [Self; 11] = [
         Self::Capacity,
         Self::Cpu,
@@ -62,7 +62,7 @@ impl Metric {
         Self::AllocatedBytes,
         Self::Rss,
     ];
-    /// Its name, with its unit, as in a stored result.
+    /// Name with unit, as in a stored result.
     pub const fn key(self) -> &'static str {
         match self {
             Self::Capacity => "capacity_rps",
@@ -79,13 +79,13 @@ impl Metric {
         }
     }
 
-    /// Whether a service that has more of it is the better one; all but the capacity are costs.
+    /// Whether a higher value is better; true for the capacity alone.
     pub const fn more_is_better(self) -> bool {
         matches!(self, Self::Capacity)
     }
 }
 
-/// A name that is no metric's.
+/// The name of no metric.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("unknown metric `{name}`{}; known are {}", .nearest.map(|n| format!(", did you mean `{n}`?")).unwrap_or_default(), Metric::ALL.map(Metric::key).join(", "))]
 pub struct UnknownMetric {
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_metric_is_called_as_in_a_stored_result() {
+    fn metric_names_are_the_keys_of_stored_results() {
         for metric in Metric::ALL {
             assert_eq!(serde_json::to_value(metric).unwrap(), metric.key());
             assert_eq!(metric.key().parse(), Ok(metric));

@@ -1,4 +1,4 @@
-//! What the requests of a scenario are made of: plain data, checked where it is read.
+//! The content of a scenario's requests: plain data, validated where it is read.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -18,13 +18,13 @@ const MOST_ENTRIES: usize = 1_000;
 /// Steepest Zipf distribution: nine hundred and ninety-nine requests of a thousand are the first user's.
 const STEEPEST: f64 = 10.0;
 
-/// What the requests are made of. The default is one kind of order from 1000 users in turn.
+/// The content of the requests. By default one kind of order, from 1000 users in turn.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Payload {
-    /// Distinct users.
+    /// Number of distinct users.
     pub users: NonZeroU32,
-    /// Whose each order is: `in-turn`, `uniform`, or `zipf:` and an exponent.
+    /// How orders are assigned to users: `in-turn`, `uniform`, or `zipf:` and an exponent.
     #[cfg_attr(test, schemars(with = "String", regex(pattern = "^(in-turn|uniform|zipf:.+)$")))]
     pub user_ids: UserIds,
     /// Share of the orders that the service must refuse, with a 4xx status, after it has done all the work of an order.
@@ -49,16 +49,16 @@ impl Default for Payload {
     }
 }
 
-/// How the user of an order is found from its number.
+/// How orders are assigned to users.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum UserIds {
-    /// `in-turn`. One after the other, and again from the first.
+    /// `in-turn`. Users order one after the other, then again from the first.
     #[default]
     InTurn,
-    /// `uniform`. Drawn, each as likely as any other.
+    /// `uniform`. Each user is drawn with the same probability.
     Uniform,
-    /// `zipf:1.1`. Drawn, the `k`-th user with a probability proportional to `k` to the power of minus the exponent.
+    /// `zipf:1.1`. The `k`-th user is drawn with a probability proportional to `k` to the power of minus the exponent.
     #[non_exhaustive]
     Zipf {
         /// Above 0 and up to 10; around 1 in most records of real traffic.
@@ -66,7 +66,7 @@ pub enum UserIds {
     },
 }
 
-/// Why a text says nothing of user ids.
+/// A text that is not a way to assign users.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
     "`{0}` is no way to draw users; write in-turn, uniform or zipf:EXPONENT, with an exponent above 0 and up to 10, such as zipf:1.1"
@@ -100,7 +100,7 @@ impl fmt::Display for UserIds {
 
 stored_as_text!(UserIds);
 
-/// A share from 0 to 1, held in millionths so that it can be kept exactly.
+/// A share from 0 to 1, held in millionths so that it is exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "f64", into = "f64")]
 pub struct Share {
@@ -113,10 +113,10 @@ pub struct Share {
 pub struct ShareError(f64);
 
 impl Share {
-    /// All there is.
+    /// The whole.
     pub const WHOLE: u32 = 1_000_000;
 
-    /// How many millionths.
+    /// The share in millionths.
     pub fn millionths(self) -> u32 {
         self.millionths
     }
@@ -147,7 +147,7 @@ impl FromStr for Share {
     }
 }
 
-/// One kind of request, and how often it comes beside the others.
+/// One kind of request and its weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "endpoint", rename_all = "kebab-case", try_from = "Written")]
@@ -155,23 +155,23 @@ impl FromStr for Share {
 pub enum Entry {
     /// `POST /order`.
     Order {
-        /// How often, beside the weights of the others: from 1 to 1000000.
+        /// Weight relative to the other entries, from 1 to 1000000.
         #[cfg_attr(test, schemars(range(min = 1, max = 1_000_000)))]
         weight: u32,
-        /// Items that are ordered, 9 bytes of the body each: from 1 to 10000.
+        /// Items per order, 9 bytes of the body each, from 1 to 10000.
         #[cfg_attr(test, schemars(range(min = 1, max = 10_000)))]
         items: u32,
     },
     /// `GET /healthz`: neither spans nor metrics.
     Healthz {
-        /// How often, beside the weights of the others: from 1 to 1000000.
+        /// Weight relative to the other entries, from 1 to 1000000.
         #[cfg_attr(test, schemars(range(min = 1, max = 1_000_000)))]
         weight: u32,
     },
 }
 
-/// An entry as it is written. Each key checks itself, so that an error carries its line; an enum with a tag would be read
-/// as a whole before it is looked at.
+/// An entry as written in a file. Each key validates itself, so that an error carries its line; a tagged enum would be read
+/// as a whole first.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -203,7 +203,7 @@ impl TryFrom<Written> for Entry {
 }
 
 impl Entry {
-    /// How often it comes, beside the weights of the others.
+    /// Weight relative to the other entries.
     pub fn weight(self) -> u32 {
         match self {
             Self::Order { weight, .. } | Self::Healthz { weight } => weight,
@@ -231,7 +231,7 @@ fn bounded<'de, D: Deserializer<'de>>(key: &str, most: u32, deserializer: D) -> 
         .ok_or_else(|| serde::de::Error::custom(format!("{key} must be a whole number from 1 to {most}; got {value}")))
 }
 
-/// The kinds of requests: one or more.
+/// The kinds of requests, one or more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "Vec<Entry>", into = "Vec<Entry>")]

@@ -7,16 +7,16 @@
 //! A core that sleeps must be woken for every request of a lightly loaded service, on a virtual machine by its hypervisor.
 //! That takes longer than most requests, differs from one to the next, and is paid by whoever wakes and whoever is woken.
 //!
-//! What `auto` is was chosen by a study of the combinations: results/README.md, "Placement".
+//! `auto` was chosen by a study of the combinations: results/README.md, "Placement".
 
 use serde::{Deserialize, Serialize};
 
-/// Whether threads are kept on cores.
+/// Whether generator and service threads are pinned to cores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Pinning {
-    /// `apart` on two cores or more.
+    /// `apart` with two cores or more, else `none`.
     #[default]
     Auto,
     /// The scheduler decides.
@@ -25,28 +25,28 @@ pub enum Pinning {
     Apart,
 }
 
-/// What cores do that have no work.
+/// Whether idle cores may sleep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum IdleCores {
     /// Those of generator and service are kept awake where the two are kept apart; all others sleep.
     #[default]
     Auto,
-    /// They sleep, as the kernel and the hypervisor have it.
+    /// Idle cores sleep, as kernel and hypervisor see fit.
     Sleep,
     /// A thread of the lowest class on each keeps it awake, and makes room at once for any other.
     Awake,
 }
 
-/// The cores that threads are kept on; empty where they may run anywhere.
+/// The cores that threads are pinned to; empty where they may run anywhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Placement {
-    /// The generator's.
+    /// Cores of the generator.
     pub generator: Vec<usize>,
-    /// The service's workers'. Exporters run wherever there is room, as they do beside a real service.
+    /// Cores of the service's workers. Exporters run wherever there is room, as they do beside a real service.
     pub service: Vec<usize>,
-    /// Those kept awake.
+    /// Cores that are kept awake.
     #[serde(default)]
     pub awake: Vec<usize>,
     /// Whether the generator has a core that nobody else needs, so that it may look at the clock instead of sleeping.
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_awake_is_what_generator_and_service_are_kept_on() {
+    fn only_pinned_cores_are_kept_awake_by_default() {
         let awake = |idle, pinning| Placement::of(pinning, idle, &[0, 1, 2, 3, 4], 1, 2).awake;
         assert_eq!(awake(IdleCores::Auto, Pinning::Auto), [0, 3, 4]);
         assert!(awake(IdleCores::Auto, Pinning::None).is_empty());
@@ -119,13 +119,13 @@ mod tests {
     }
 
     #[test]
-    fn one_core_cannot_be_divided() {
+    fn a_single_core_is_not_divided() {
         assert_eq!(placed(Pinning::Apart, &[0], 1, 1), Placement::default());
         assert_eq!(placed(Pinning::None, &[0, 1], 1, 1), Placement::default());
     }
 
     #[test]
-    fn the_generator_spins_only_where_a_core_is_left_for_it_and_for_exporters() {
+    fn the_generator_spins_only_when_exporters_keep_a_core_of_their_own() {
         assert!(!placed(Pinning::Auto, &[0, 1], 1, 1).spare);
         assert!(!placed(Pinning::Auto, &[0, 1, 2], 1, 1).spare);
         assert!(!placed(Pinning::Auto, &[0, 1, 2, 3], 1, 2).spare && placed(Pinning::Auto, &[0, 1, 2, 3], 1, 1).spare);

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_williams_design_balances_position_and_what_went_before() {
+    fn a_williams_design_balances_positions_and_predecessors() {
         for k in 2..=9 {
             let rows = williams(k);
             let mut places: HashMap<(usize, usize), usize> = HashMap::new();

@@ -37,7 +37,7 @@ pub enum Quantile {
     Max,
 }
 
-/// Why a text is not an SLO.
+/// A text that is not an SLO.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
     "`{text}` is not an SLO: {why}; write quantiles of the response time (p50, p90, p99, p99.9 or max), each once and \
@@ -70,7 +70,7 @@ impl Quantile {
         }
     }
 
-    /// The share of the requests that are no slower.
+    /// Share of the requests that are no slower.
     fn share(self) -> f64 {
         match self {
             Self::P50 => 0.5,
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_slo_is_written_as_it_is_read() {
+    fn slos_are_parsed_and_displayed_alike() {
         for text in ["p99=10ms", "p50=1ms,p90=2ms,p99=10ms,p99.9=1s500ms,max=3s", "max=250us"] {
             assert_eq!(slo(text).to_string(), text);
             assert_eq!(serde_json::from_str::<Slo>(&serde_json::to_string(&slo(text)).unwrap()).unwrap(), slo(text));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_slo_is_refused_with_what_would_be_right() {
+    fn invalid_slos_are_rejected_with_an_example() {
         for (text, why) in [
             ("", "`` has no limit"),
             ("p99", "`p99` has no limit"),
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn every_objective_must_hold_and_a_limit_is_still_within() {
+    fn an_slo_holds_only_if_every_objective_is_within_its_limit() {
         let measured = Quantiles {
             p50: Some(500.0),
             p90: Some(900.0),
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_generator_is_to_blame_for_what_its_lateness_explains_and_no_more() {
+    fn a_broken_slo_is_blamed_on_the_generator_only_as_far_as_its_lateness_explains() {
         let quantiles = |p50, p99| Quantiles { p50: Some(p50), p99: Some(p99), ..Quantiles::default() };
         let slo = slo("p50=1ms,p99=10ms");
         for (wake, response, broken) in [
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_step_that_shows_an_overload_is_that_of_a_growing_queue() {
+    fn an_overload_shows_after_the_time_its_queue_takes_to_grow() {
         // Offered 2 % too much for 1 s, the queue is 20 ms long at the end and its median 10 ms.
         assert_eq!(slo("p50=10ms").shows_overload_in(0.02), Duration::from_secs(1));
         // The tighter objective breaks first.

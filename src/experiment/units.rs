@@ -30,9 +30,9 @@ pub struct RateError(f64);
 impl Rate {
     /// 10 000 requests per second, the rate of the claims under test.
     pub const TEN_THOUSAND: Self = Self { micro: 10_000_000_000 };
-    /// The lowest that can be asked for: one request in a thousand seconds.
+    /// The lowest rate that is accepted: one request in 1000 seconds.
     pub const MIN: Self = Self { micro: 1_000 };
-    /// The highest that can be asked for: ten million requests per second.
+    /// The highest rate that is accepted: ten million requests per second.
     pub const MAX: Self = Self { micro: 10_000_000_000_000 };
 
     /// 1000 requests per second, which any server should take.
@@ -60,23 +60,23 @@ impl Rate {
         self.time_ns(u128::from(index) * REQUEST)
     }
 
-    /// What this rate makes in so many nanoseconds, exactly; [`REQUEST`] is one request.
+    /// Amount that this rate makes in `ns` nanoseconds, exactly, in units where [`REQUEST`] is one request.
     pub fn over(self, ns: u64) -> u128 {
         u128::from(self.micro) * u128::from(ns)
     }
 
-    /// The nanoseconds in which this rate makes `amount`, as [`Rate::over`] counts, rounded down.
+    /// Nanoseconds in which this rate makes `amount`, in the units of [`Rate::over`], rounded down.
     pub fn time_ns(self, amount: u128) -> u64 {
         u64::try_from(amount / u128::from(self.micro)).unwrap_or(u64::MAX)
     }
 
-    /// The rate that makes `amount`, as [`Rate::over`] counts, in so many nanoseconds, rounded; never zero.
+    /// The rate that makes `amount`, in the units of [`Rate::over`], in `ns` nanoseconds, rounded; never zero.
     pub fn making(amount: u128, ns: u64) -> Self {
         let micro = (amount + u128::from(ns / 2)).checked_div(u128::from(ns)).unwrap_or(0);
         Self { micro: u64::try_from(micro).unwrap_or(u64::MAX).max(1) }
     }
 
-    /// This rate `factor` times over; `factor` is at least 1. The product may be more than can be asked for.
+    /// This rate multiplied by `factor`, which is at least 1. The product may exceed the highest accepted rate.
     #[must_use]
     pub fn times(self, factor: f64) -> Self {
         // At most 1e13 before, so in range up to a factor of a million, and beyond it the cast saturates.
@@ -107,7 +107,7 @@ impl FromStr for Rate {
 }
 
 impl fmt::Display for Rate {
-    /// Thousands are set apart: `10 000`.
+    /// With a space between thousands: `10 000`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.micro.is_multiple_of(1_000_000) {
             f.write_str(&grouped(self.micro / 1_000_000))
@@ -117,7 +117,7 @@ impl fmt::Display for Rate {
     }
 }
 
-/// `n` with its thousands set apart by spaces: `1 234 567`.
+/// `n` with a space between thousands: `1 234 567`.
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
@@ -154,8 +154,8 @@ pub fn in_one_word(duration: Duration) -> String {
     humantime::format_duration(duration).to_string().replace(' ', "")
 }
 
-/// Has a type that is read from text and shown as text be stored as that text: what
-/// `#[serde(try_from = "String", into = "String")]` asks of it.
+/// Stores a type that implements `FromStr` and `Display` as its text, as
+/// `#[serde(try_from = "String", into = "String")]` requires.
 macro_rules! stored_as_text {
     ($type:ty) => {
         impl TryFrom<String> for $type {
@@ -180,7 +180,7 @@ pub fn micros(duration: Duration) -> f64 {
     duration.as_nanos() as f64 / 1e3
 }
 
-/// The known name that one which is not known is likest to, for a message; `None` where it is like none.
+/// The known name nearest to an unknown one, for an error message; `None` if none is near.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let likeness = known.into_iter().map(|known| (strsim::jaro_winkler(name, known), known));
     let alike = likeness.filter(|(similarity, _)| *similarity > 0.7);
@@ -204,14 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn rates_that_mean_nothing_are_refused() {
+    fn rates_out_of_range_are_rejected() {
         for bad in ["0", "-5", "nan", "inf", "ten", ""] {
             assert!(bad.parse::<Rate>().is_err(), "{bad} was accepted");
         }
     }
 
     #[test]
-    fn thousands_are_set_apart() {
+    fn thousands_are_separated_by_spaces() {
         assert_eq!(Rate::per_second(10_000.0).unwrap(), Rate::TEN_THOUSAND);
         assert_eq!(Rate::TEN_THOUSAND.to_string(), "10 000");
         assert_eq!(grouped(999), "999");

@@ -7,23 +7,23 @@ use rcgen::{
 use crate::sink::Tls;
 use crate::sut::telemetry::ClientTls;
 
-/// The name that the sink's certificate is for.
+/// Host name in the sink's certificate.
 const HOST: &str = "localhost";
 
-/// What both sides of one run need.
+/// Certificates of both sides of one run.
 #[derive(Clone, Debug)]
 pub struct Certificates {
-    /// The sink's, which takes nobody without a certificate of the same authority.
+    /// For the sink, which requires a client certificate of the same authority.
     pub server: Tls,
-    /// The lanes'.
+    /// For the lanes.
     pub client: ClientTls,
 }
 
-/// Clients that the sink must not take, each with what it shows in words.
-pub type Strangers = [(&'static str, ClientTls); 3];
+/// Clients that the sink must refuse, each with a description of its certificate.
+pub type UnauthorisedClients = [(&'static str, ClientTls); 3];
 
 impl Certificates {
-    /// An authority of its own, and a certificate of it for each side.
+    /// Makes an authority, and a certificate of it for each side.
     ///
     /// # Errors
     /// When the system has no random numbers to make keys of.
@@ -31,12 +31,12 @@ impl Certificates {
         Self::of(&Authority::make()?)
     }
 
-    /// The same, and clients whom the sink must not take, each with what it shows in words: no certificate, one of an
-    /// authority that the sink does not know, and one that has expired.
+    /// The same, and clients that the sink must refuse: without a certificate, with one of an unknown authority, and with
+    /// an expired one. Each comes with a description.
     ///
     /// # Errors
     /// As [`Certificates::make`].
-    pub fn with_strangers() -> Result<(Self, Strangers), Error> {
+    pub fn with_unauthorised_clients() -> Result<(Self, UnauthorisedClients), Error> {
         let authority = Authority::make()?;
         let certificates = Self::of(&authority)?;
         let showing = |identity| ClientTls { identity, ..certificates.client.clone() };
@@ -44,16 +44,16 @@ impl Certificates {
             |authority: &Authority, validity| authority.issued("lane", ExtendedKeyUsagePurpose::ClientAuth, validity);
         let strangers = [
             ("no certificate", showing(None)),
-            ("a certificate of another authority", showing(Some(lane(&Authority::make()?, Validity::Usual)?))),
-            ("a certificate that has expired", showing(Some(lane(&authority, Validity::Expired)?))),
+            ("a certificate of another authority", showing(Some(lane(&Authority::make()?, ValidityPeriod::Usual)?))),
+            ("a certificate that has expired", showing(Some(lane(&authority, ValidityPeriod::Expired)?))),
         ];
         Ok((certificates, strangers))
     }
 
     fn of(authority: &Authority) -> Result<Self, Error> {
         let (certificate_pem, key_pem) =
-            authority.issued("sink", ExtendedKeyUsagePurpose::ServerAuth, Validity::Usual)?;
-        let identity = authority.issued("lane", ExtendedKeyUsagePurpose::ClientAuth, Validity::Usual)?;
+            authority.issued("sink", ExtendedKeyUsagePurpose::ServerAuth, ValidityPeriod::Usual)?;
+        let identity = authority.issued("lane", ExtendedKeyUsagePurpose::ClientAuth, ValidityPeriod::Usual)?;
         let pem = authority.0.pem();
         Ok(Self {
             server: Tls { certificate_pem, key_pem, client_ca_pem: Some(pem.clone()) },
@@ -62,12 +62,12 @@ impl Certificates {
     }
 }
 
-/// Who vouches for certificates.
+/// A certificate authority.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// How long a certificate is good for.
+/// Validity period of a certificate.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Validity {
+enum ValidityPeriod {
     Usual,
     Expired,
 }
@@ -86,12 +86,12 @@ impl Authority {
         &self,
         name: &str,
         usage: ExtendedKeyUsagePurpose,
-        validity: Validity,
+        validity: ValidityPeriod,
     ) -> Result<(String, String), Error> {
         let mut params = CertificateParams::new([HOST.to_owned()])?;
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![usage];
-        if validity == Validity::Expired {
+        if validity == ValidityPeriod::Expired {
             params.not_after = rcgen::date_time_ymd(2001, 1, 1);
         }
         let key = KeyPair::generate()?;

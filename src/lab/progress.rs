@@ -1,4 +1,4 @@
-//! What is going on, on stderr: a bar on a terminal, a line per round elsewhere.
+//! Progress on stderr: a bar on a terminal, a line per round elsewhere.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ const TICK: Duration = Duration::from_millis(120);
 /// A bar whose end is known.
 const WITH_END: &str = "{spinner} {msg:44} {bar:28} {percent:>3} %  {eta} left";
 
-/// Shows on a terminal how much of the time that `what` lasts has passed, until it is dropped.
+/// Shows a bar on a terminal while `what` runs for `lasts`, until it is dropped.
 pub async fn pass(what: String, lasts: Duration) -> Infallible {
     let bar = ProgressBar::new(whole_micros(lasts)).with_finish(ProgressFinish::AndClear).with_message(what);
     bar.set_style(style(WITH_END));
@@ -23,12 +23,12 @@ pub async fn pass(what: String, lasts: Duration) -> Infallible {
     }
 }
 
-/// The template is a constant; indicatif's own look is as good as an error.
+/// The template is a constant; if it were wrong, indicatif's default would do.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// Tells a person at the terminal what runs now, how far it is and how long it will take.
+/// Progress of a run: the current step, its share of the whole, and the time left.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
@@ -39,7 +39,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Progress through `rounds` rounds with this much load in all, where that is known.
+    /// Progress through `rounds` rounds of `load` in all, if that is known.
     pub fn new(rounds: u32, load: Option<Duration>, quiet: bool) -> Self {
         let (bar, template) = match load {
             _ if quiet => (ProgressBar::hidden(), ""),
@@ -80,7 +80,7 @@ impl Progress {
         };
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -90,7 +90,7 @@ impl Progress {
     }
 }
 
-/// Tells a person at the terminal which of several steps runs now.
+/// Progress through a number of steps.
 #[derive(Debug)]
 pub struct Steps(ProgressBar);
 
@@ -103,17 +103,17 @@ impl Steps {
         Self(bar)
     }
 
-    /// Says what runs now.
+    /// Names the current step.
     pub fn begin(&self, what: &str) {
         self.0.set_message(what.to_owned());
     }
 
-    /// One step is over.
+    /// Ends the current step.
     pub fn done(&self) {
         self.0.inc(1);
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.0.finish_and_clear();
     }

@@ -1,4 +1,4 @@
-//! What the kernel keeps of this process and its threads: CPU clocks, waits for a core, stolen time, memory.
+//! Kernel accounting of this process and its threads: CPU clocks, waits for a core, stolen time, memory.
 
 use std::io;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub fn own_cpu_ns() -> io::Result<u64> {
     clock_ns(ClockId::CLOCK_THREAD_CPUTIME_ID)
 }
 
-/// How the calling thread has spent its life so far, as far as it was not asleep.
+/// Time that the calling thread has spent so far, except asleep.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OwnTime {
     /// On a core.
@@ -43,7 +43,7 @@ pub struct OwnTime {
 }
 
 impl OwnTime {
-    /// What was added since `earlier`.
+    /// Time added since `earlier`.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl OwnTime {
     }
 }
 
-/// How the calling thread has spent its life; zero where the kernel does not say.
+/// Time that the calling thread has spent so far; zero where the kernel does not say.
 pub fn own_time() -> OwnTime {
     let task = Process::myself().and_then(|me| me.task_from_tid(nix::unistd::gettid().as_raw()));
     // The first number of schedstat is CPU time too, but of a running thread only as of its last tick.

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cores_are_kept_awake_by_threads_that_any_other_displaces_and_that_end() {
+    fn cores_are_kept_awake_by_threads_of_the_lowest_class_until_dropped() {
         let core = *allowed_cores().last().unwrap();
         let kept = KeptAwake::on(&[core]).unwrap();
         let tasks = || procfs::process::Process::myself().unwrap().tasks().unwrap().flatten();
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_stays_where_it_is_kept() {
+    fn a_pinned_thread_stays_on_its_core() {
         let core = *allowed_cores().last().unwrap();
         std::thread::spawn(move || {
             keep_on(&[core]).unwrap();

@@ -1,4 +1,4 @@
-//! What the operating system is asked for: cores and processes.
+//! The operating system: cores, clocks and processes.
 
 pub mod clock;
 pub mod cores;

@@ -1,8 +1,8 @@
-//! The service's side of the ledger, as stored: what it knows of the telemetry that it made.
+//! The service's side of the ledger, as stored.
 
 use serde::{Deserialize, Serialize};
 
-/// What the service knows of the telemetry it made, when it closes.
+/// The service's own account of its telemetry, when it closes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Account {
@@ -17,7 +17,7 @@ pub struct Account {
     pub logs: Option<ServiceLogs>,
     /// Orders that the last scrape showed, in modes that are scraped.
     pub scraped_orders: Option<u64>,
-    /// What the SDK had to say, warnings and errors; the first few.
+    /// Warnings and errors of the SDK; the first few.
     pub diagnostics: Vec<String>,
     /// Time that the shutdown took.
     pub shutdown_ms: f64,
@@ -106,7 +106,7 @@ pub struct Exports {
     /// Half of those that were as large took at most this long; null when there was none.
     #[serde(default)]
     pub largest_p50_ms: Option<f64>,
-    /// What those took on the mean: exports that follow one another take the sum.
+    /// Mean duration of those: exports that follow one another take the sum.
     #[serde(default)]
     pub largest_mean_ms: Option<f64>,
 }

@@ -1,5 +1,4 @@
-//! The load that was played and what came of it, as stored: where every arrival went, how long it took, and whether the
-//! generator did what was asked.
+//! One stretch of load and its results, as stored: counts, durations, and whether the load asked for was generated.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +19,7 @@ pub const LONGEST_NS: u64 = 3_600_000_000_000;
 /// Half of all requests later than this: not a hiccup of the machine but a rate it cannot make.
 pub const MEDIAN_LATE_INVALID: Duration = Duration::from_millis(10);
 
-/// Where every scheduled arrival went; `scheduled` is the sum of the rest, exactly.
+/// Counts of arrivals by outcome; `scheduled` is the sum of the rest, exactly.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LoadCounts {
@@ -40,7 +39,7 @@ pub struct LoadCounts {
     pub in_flight: u64,
 }
 
-/// What a mix adds to the counts of a load; all zero where everything sent was work that should succeed.
+/// Counts that only a mix has; all zero where every request was work that should succeed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MixCounts {
@@ -53,7 +52,7 @@ pub struct MixCounts {
 }
 
 impl MixCounts {
-    /// Adds what another account holds.
+    /// Adds the counts of `other`.
     pub fn add(&mut self, other: &Self) {
         self.refused_as_asked += other.refused_as_asked;
         self.not_refused += other.not_refused;
@@ -72,7 +71,7 @@ impl LoadCounts {
         self.failed.values().sum()
     }
 
-    /// Adds what another account holds.
+    /// Adds the counts of `other`.
     pub fn add(&mut self, other: &Self) {
         self.scheduled += other.scheduled;
         self.completed += other.completed;
@@ -91,7 +90,7 @@ impl LoadCounts {
     }
 }
 
-/// The rate asked for and what came of it, in requests per second.
+/// Rates asked for, offered and achieved, in requests per second.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RateAchieved {
@@ -165,13 +164,13 @@ pub struct Hdr {
     pub failure_ns: String,
 }
 
-/// What one stretch of load was, and what came of it.
+/// One stretch of load and its results.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LoadResult {
-    /// Where every arrival went.
+    /// Counts of arrivals by outcome.
     pub load: LoadCounts,
-    /// What the mix adds to it; absent where everything sent was work that should succeed.
+    /// Counts that only a mix has; absent where every request was work that should succeed.
     #[serde(default, skip_serializing_if = "MixCounts::is_empty")]
     pub mix: MixCounts,
     /// Rates.
@@ -186,16 +185,16 @@ pub struct LoadResult {
     pub response_us: Quantiles,
     /// From the write to the last byte, of completed requests.
     pub service_us: Quantiles,
-    /// The same distributions whole.
+    /// The whole distributions.
     pub hdr: Hdr,
     /// CPU time of the generator's threads, in microseconds. Under the direct transport the service's is in it.
     pub generator_cpu_us: f64,
-    /// Whether the generator did what was asked.
+    /// Whether the load asked for was generated.
     pub validity: Validity,
 }
 
 impl LoadResult {
-    /// Requests answered as asked: completed, and refused where that was right. What costs are divided by.
+    /// Requests answered as asked: completed, and refused where that was right. Costs are divided by this number.
     pub fn answered(&self) -> u64 {
         self.load.completed + self.mix.refused_as_asked
     }
@@ -219,7 +218,7 @@ pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(LONGEST_NS, DIGITS).expect("an hour in three digits is within the library's bounds")
 }
 
-/// What the causes begin with.
+/// Names of causes; every cause begins with one.
 pub mod cause {
     /// It did not turn to arrivals when they were due.
     pub const STARVED: &str = "generator starved of CPU";
@@ -245,7 +244,7 @@ pub mod cause {
     pub const NOTHING_DUE: &str = "nothing due";
 }
 
-/// How far a stretch of load can be trusted.
+/// Whether a stretch of load can be trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -265,7 +264,7 @@ pub enum Verdict {
 pub struct Validity {
     /// The worst of what was found.
     pub verdict: Verdict,
-    /// What was found: the name of the cause, and the evidence in words.
+    /// Causes: the name of each, and the evidence in words.
     pub causes: Vec<String>,
 }
 
@@ -283,7 +282,7 @@ impl Validity {
         self.causes.iter().any(|found| found.starts_with(cause))
     }
 
-    /// Takes over what `other` found.
+    /// Adds the findings of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.verdict = self.verdict.max(other.verdict);
         for cause in &other.causes {

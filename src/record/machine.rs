@@ -1,4 +1,4 @@
-//! What measured, and on what: the fingerprint that tells whether two results can be compared.
+//! The program that measured and the machine it ran on, by which results are known to be comparable.
 
 use std::fs;
 use std::thread;

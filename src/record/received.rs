@@ -1,14 +1,14 @@
-//! What one receiver received, as stored: spans and their trees, metrics, log records.
+//! The telemetry that one receiver received, as stored: spans and their trees, metrics, log records.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What [`Received::services`] calls a service that has no name.
+/// Name in [`Received::services`] of a service without a name.
 pub const UNNAMED: &str = "(unnamed)";
 
-/// What one receiver received: that is, what it acknowledged. A request that was refused, or that stayed without an answer,
-/// counts in none of these but where it says so.
+/// The telemetry that one receiver acknowledged. A request that was refused, or got no response, counts only where a field
+/// says so.
 ///
 /// Memory stays bounded however much comes: beyond about a million series, and beyond some thousands of names of metrics
 /// and services, further ones are not counted.

@@ -1,4 +1,4 @@
-//! What is stored while a run goes on: one line of JSON per event, appended and never changed.
+//! Records of a run, stored while it goes on: one line of JSON per event, appended and never changed.
 //!
 //! The first line describes the run, each slice and each lane that ended adds one. A run that was cut short, even by
 //! `kill -9`, leaves every finished line readable.
@@ -21,7 +21,7 @@ use crate::record::usage::ResourceUsage;
 /// Name and major version of the result document.
 pub const SCHEMA: &str = "otelbench.result/1";
 
-/// What was run, where, and by what.
+/// The run, the machine, and the program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Header {
@@ -36,7 +36,7 @@ pub struct Header {
     /// When it was taken up again after it had been cut short, each time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resumed_at: Vec<String>,
-    /// What was measured, every default filled in.
+    /// The scenario, every default filled in.
     pub scenario: Scenario,
     /// In which order.
     pub plan: Plan,
@@ -52,10 +52,10 @@ pub struct SliceRecord {
     pub slice: u32,
     /// The arm's name.
     pub arm: String,
-    /// The load and what came of it.
+    /// The load and its results.
     #[serde(flatten)]
     pub played: LoadResult,
-    /// What the lane spent on it.
+    /// Resources that the lane used.
     #[serde(flatten)]
     pub spent: ResourceUsage,
 }
@@ -73,9 +73,9 @@ pub struct LaneRecord {
     /// Orders sent of which the answer is not known, so that the service may or may not have counted them; with those of
     /// other requests where the mix has some.
     pub orders_uncertain: u64,
-    /// What the service says of its telemetry.
+    /// The service's account of its telemetry.
     pub account: Account,
-    /// What the sink received; null where telemetry went elsewhere.
+    /// Telemetry that the sink received; null where it went elsewhere.
     pub received: Option<Received>,
     /// The build that ran it; absent where that is the one that measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,7 +98,7 @@ pub enum Line {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Records {
-    /// What was run.
+    /// The run.
     pub header: Header,
     /// The slices.
     pub slices: Vec<SliceRecord>,
@@ -106,7 +106,7 @@ pub struct Records {
     pub lanes: Vec<LaneRecord>,
 }
 
-/// What is wrong with a records file.
+/// Errors of a records file.
 #[derive(Debug, Error)]
 pub enum RecordsError {
     /// It cannot be read or written.
@@ -124,7 +124,7 @@ pub enum RecordsError {
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// Reason.
         reason: String,
     },
 }

@@ -1,8 +1,8 @@
-//! What a slice cost, as stored: CPU time by role, allocations, memory.
+//! Resources that a slice used, as stored: CPU time by role, allocations, memory.
 
 use serde::{Deserialize, Serialize};
 
-/// What a lane spent from the start of a slice until what the slice caused was exported.
+/// Resources that a lane used from the start of a slice until the telemetry of the slice was exported.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ResourceUsage {
@@ -19,7 +19,7 @@ pub struct ResourceUsage {
     pub allocations_reason: Option<String>,
     /// Resident memory of the lane at the end.
     pub rss_bytes: u64,
-    /// What the lane spent while it was idle before this slice.
+    /// Usage while the lane was idle before this slice.
     pub idle: Idle,
     /// CPU time the hypervisor gave to others meanwhile, over all cores; in steps of 10 ms.
     pub steal_us: f64,
@@ -79,7 +79,7 @@ pub struct Count {
 }
 
 impl Count {
-    /// What was allocated since `earlier`.
+    /// Allocations since `earlier`.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         Self { count: self.count - earlier.count, bytes: self.bytes - earlier.bytes }

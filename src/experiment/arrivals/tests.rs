@@ -218,7 +218,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_no_profile_is_refused_with_what_would_be_right() {
+fn invalid_profiles_are_rejected_with_an_example() {
     let refused = [
         "",
         "bursty",
@@ -271,7 +271,7 @@ fn what_is_no_profile_is_refused_with_what_would_be_right() {
 }
 
 #[test]
-fn a_profile_is_where_arithmetic_on_paper_puts_it() {
+fn arrivals_of_a_profile_match_hand_calculated_times() {
     let second = Duration::from_secs(1);
     // 1000 t + 1000 t² is 750 after half a second, and 2000 after the whole.
     let ramp = due("ramp:1000..3000", 1.0, second);
@@ -302,7 +302,7 @@ fn an_empty_stretch_has_no_arrivals() {
 
 /// A stored result can be played again only while the same seed means the same schedule.
 #[test]
-fn constant_and_poisson_are_what_they_have_always_been() {
+fn constant_and_poisson_schedules_never_change() {
     let ten_seconds = Duration::from_secs(10);
     let poisson = due("poisson", 1_000.0, ten_seconds);
     assert_eq!((poisson.len(), &poisson[..5]), (10_081, &[171_733, 355_643, 1_573_972, 2_871_308, 3_790_751][..]));
@@ -342,7 +342,7 @@ fn anderson_darling(mut gaps: Vec<f64>, mean: f64) -> f64 {
 const CRITICAL: f64 = 3.857;
 
 #[test]
-fn poisson_gaps_are_exponential_and_the_test_tells_uniform_ones() {
+fn poisson_gaps_are_exponential_and_uniform_ones_fail_the_test() {
     // One request per second, so that a nanosecond is no coarse unit for a gap.
     let long = Duration::from_secs(1_000_000);
     let due: Vec<u64> = Schedule::new(Arrivals::Poisson, rate(1.0), long, 7).take(100_001).collect();

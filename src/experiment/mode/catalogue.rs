@@ -1,4 +1,4 @@
-//! The modes that have a name.
+//! The built-in modes.
 
 use thiserror::Error;
 
@@ -11,7 +11,7 @@ use crate::experiment::units::nearest;
 /// The share of traces that `full-sampled` records.
 const SAMPLED: f64 = 0.1;
 
-/// No mode has this name.
+/// A name that no mode has.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("unknown mode `{name}`{}; the modes are {}", hint(.nearest.as_ref()), .known.join(", "))]
 pub struct UnknownMode {
@@ -24,7 +24,7 @@ fn hint(nearest: Option<&String>) -> String {
     nearest.map(|n| format!(", did you mean `{n}`?")).unwrap_or_default()
 }
 
-/// Every mode that has a name: what is installed grows from one to the next, then come the variants of `full`.
+/// Every built-in mode: from nothing to the full stack, then the variants of `full`.
 pub fn all() -> Vec<Mode> {
     [simple(), metrics(), spans(), exports(), handlers()].concat()
 }
@@ -119,7 +119,7 @@ fn spans() -> Vec<Mode> {
     ]
 }
 
-/// `full`, and the ways in which it may travel.
+/// `full`, and its variants of protocol, compression and encryption.
 fn exports() -> Vec<Mode> {
     let by = |name, export, summary| Mode { export, ..full(name, summary) };
     vec![
@@ -202,14 +202,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_name_gets_the_nearest_known_one() {
+    fn unknown_modes_are_rejected_with_the_nearest_name() {
         let error = find("ful", &[]).unwrap_err().to_string();
         assert!(error.starts_with("unknown mode `ful`, did you mean `full`?; the modes are bare, none, "), "{error}");
         assert!(!find("zzz", &[]).unwrap_err().to_string().contains("did you mean"));
     }
 
     #[test]
-    fn the_parts_of_each_go_together_and_names_are_unique() {
+    fn built_in_modes_have_unique_names_and_no_contradictions() {
         for mode in all() {
             assert_eq!(mode.contradiction(), None, "{}", mode.name);
         }
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_survives_the_journey_to_a_lane() {
+    fn modes_are_unchanged_after_json() {
         for mode in all() {
             let json = serde_json::to_string(&mode).unwrap();
             assert_eq!(serde_json::from_str::<Mode>(&json).unwrap(), mode);

@@ -1,4 +1,4 @@
-//! Modes that a scenario makes of the same parts: a known mode, and what is different.
+//! Modes that a scenario defines: a known mode and the parts that differ.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use super::Mode;
 use super::catalogue::{UnknownMode, find};
 
-/// Keys that say which kind of part a table is; where it differs, the part is another one altogether.
+/// Keys that name the kind of a part; where the kind differs, the whole part is replaced.
 const TAGS: [&str; 2] = ["recorder", "rule"];
 
 /// Why a table does not define a mode.
@@ -17,13 +17,13 @@ pub enum DefinitionError {
     /// The name is taken.
     #[error("`{0}` is the name of a mode that is built in; give yours another")]
     Taken(String),
-    /// It does not say what to start from.
+    /// The mode to start from is missing.
     #[error("mode `{0}` does not say what it is like; begin with a known mode, such as like = \"full\"")]
     LikeNothing(String),
-    /// What to start from does not exist.
+    /// The mode to start from does not exist.
     #[error("mode `{0}`: {1}")]
     LikeUnknown(String, UnknownMode),
-    /// A key or a value is none.
+    /// A key or a value is unknown.
     #[error("mode `{0}`: {1}")]
     NotAPart(String, String),
     /// Parts do not go together.
@@ -31,7 +31,7 @@ pub enum DefinitionError {
     Contradiction(String, &'static str),
 }
 
-/// The mode that `table` makes: the one it is `like`, with what else it says in its place.
+/// The mode that `table` defines: the one named by `like`, with the other keys replaced.
 ///
 /// # Errors
 /// When it is like no built-in mode, or says what no part is called.
@@ -55,7 +55,7 @@ pub fn define(name: &str, table: &Table) -> Result<Mode, DefinitionError> {
     }
 }
 
-/// Puts `changes` in the place of what `parts` say, key by key.
+/// Replaces `parts` by `changes`, key by key.
 fn replace(parts: &mut Table, changes: Table) {
     for (key, change) in changes {
         match (parts.get_mut(&key), change) {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_is_like_another_but_for_what_it_says() {
+    fn a_defined_mode_differs_from_its_model_only_in_the_given_keys() {
         let mode =
             defined("like = \"full\"\nhandlers = \"cached\"\ntraces.queue = 2048\ntraces.attributes.threads = false")
                 .unwrap();
@@ -102,13 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn another_recorder_takes_the_place_of_the_whole() {
+    fn another_kind_of_recorder_replaces_the_whole_part() {
         let mode = defined("like = \"full\"\nmetrics = { recorder = \"prometheus\", interval = \"1s\" }").unwrap();
         assert_eq!(mode.metrics, Metrics::Prometheus { interval: Duration::from_secs(1) });
     }
 
     #[test]
-    fn what_is_no_part_is_refused_in_the_words_that_it_was_written_in() {
+    fn unknown_parts_are_rejected_by_their_written_names() {
         for (text, says) in [
             ("handlers = \"macros\"", "does not say what it is like"),
             ("like = \"ful\"", "did you mean `full`?"),

@@ -25,9 +25,9 @@ const SDK_BATCH: usize = 512;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mode {
-    /// The name users ask for it by.
+    /// Name, as given to `--mode`.
     pub name: String,
-    /// One sentence: what a service so configured does.
+    /// One sentence on what a service in this mode does.
     pub summary: String,
     /// How the handlers record.
     pub handlers: Handlers,
@@ -38,13 +38,13 @@ pub struct Mode {
     /// Where log events go beside the spans.
     #[serde(default)]
     pub logs: Logs,
-    /// How OTLP travels.
+    /// How OTLP is sent.
     #[serde(default)]
     pub export: Export,
 }
 
 impl Mode {
-    /// The share of traces that callers of a service so configured have recorded, from 0 to 1.
+    /// Share of traces that callers of a service in this mode sample, from 0 to 1.
     pub fn recorded_share(&self) -> f64 {
         match self.traces.as_ref().map(|traces| traces.sampler) {
             Some(Sampler::ParentRatio { ratio }) => ratio,
@@ -52,14 +52,14 @@ impl Mode {
         }
     }
 
-    /// Whether it sends anything by OTLP.
+    /// Whether it sends anything over OTLP.
     pub fn sends(&self) -> bool {
         let spans = self.traces.as_ref().is_some_and(|traces| traces.exporter == SpanExporter::Otlp);
         let metrics = matches!(self.metrics, Metrics::Bridge { .. } | Metrics::Otel { .. });
         spans || metrics || self.logs == Logs::Otlp
     }
 
-    /// What of its parts does not go together, in words; `None` where all do.
+    /// Parts that contradict each other, in words; `None` if none do.
     pub fn contradiction(&self) -> Option<&'static str> {
         let slim = self.traces.as_ref().is_some_and(|traces| traces.layer == Layer::Slim);
         let plain = Export { timeout: self.export.timeout, tls: self.export.tls, ..Export::default() };
@@ -102,8 +102,8 @@ pub enum Handlers {
     Logging,
     /// As `Macros`, but the payment task is spawned without its span: the defect that loses the trace context.
     BareSpawn,
-    /// As `Macros`, by someone careless: every metric is labelled with the user too, the payment's span carries card number
-    /// and e-mail address, an event at INFO says both, and the reservation has a span at DEBUG, `check_stock`.
+    /// As `Macros`, with common mistakes: every metric also has the user as a label, the payment's span carries card number
+    /// and e-mail address, an event at INFO repeats both, and the reservation has a span at DEBUG, `check_stock`.
     Careless,
     /// The article's handler as near as it compiles: the spans are entered by hand where no `.await` is near, and the
     /// payment is spawned without its span. As printed, with the guard held across the `.await`, it is not `Send` and
@@ -117,7 +117,7 @@ pub enum Handlers {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "recorder", deny_unknown_fields)]
 pub enum Metrics {
-    /// No recorder is installed: the macros record into nothing.
+    /// No recorder is installed; the macros do nothing.
     Nowhere,
     /// A Prometheus recorder, rendered once per `interval` as a scrape would.
     Prometheus {
@@ -148,30 +148,30 @@ pub enum Metrics {
     },
 }
 
-/// How OpenTelemetry's SDK aggregates metrics, in place of its defaults. What is `None` stays as it is.
+/// How OpenTelemetry's SDK aggregates metrics instead of its defaults. `None` keeps a default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Views {
-    /// The labels that are kept; all others are dropped, and their series join.
+    /// Labels to keep; all others are dropped, which merges their series.
     pub keep_labels: Option<Vec<String>>,
-    /// Series of one metric at most, those beyond which join in one that has lost its labels. The SDK's default is 2000.
+    /// Maximum number of series per metric; further ones are merged into one without labels. The SDK's default is 2000.
     pub cardinality_limit: Option<usize>,
     /// Upper bounds of the histograms' buckets, ascending, in the metric's unit.
     pub bounds: Option<Vec<f64>>,
 }
 
 impl Views {
-    /// Whether the SDK's defaults are asked for.
+    /// Whether all are the SDK's defaults.
     pub fn are_defaults(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Where spans go. What is left out is as in the article under test.
+/// How spans are built and exported. The defaults are those of the article under test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Traces {
-    /// What builds the spans and takes them out.
+    /// The layer that builds and exports the spans.
     pub layer: Layer,
     /// The `EnvFilter` directives in front of the layer; a level where `level_only`.
     pub filter: String,
@@ -181,10 +181,10 @@ pub struct Traces {
     pub sampler: Sampler,
     /// Where the batch processor takes spans.
     pub exporter: SpanExporter,
-    /// What the layer notes on each span unasked.
+    /// Attributes that the layer adds to each span by itself.
     pub attributes: SpanAttributes,
-    /// Whether card numbers and e-mail addresses are made unreadable before spans and log records leave. Metrics are not
-    /// looked at: a label that holds such a thing is one too many, and [`Views::keep_labels`] drops it.
+    /// Whether card numbers and e-mail addresses are redacted before spans and log records are exported. Metrics are not:
+    /// such a label should not exist, and [`Views::keep_labels`] drops it.
     pub redact: bool,
     /// Spans the batch processor's queue holds. `OTEL_BSP_MAX_QUEUE_SIZE` wins over it.
     pub queue: usize,
@@ -213,7 +213,7 @@ impl Default for Traces {
     }
 }
 
-/// What builds the spans and takes them out.
+/// The layer that builds and exports spans.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layer {
@@ -228,13 +228,13 @@ pub enum Layer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "rule")]
 pub enum Sampler {
-    /// As the SDK is set up without a word, which is the caller's decision, and every trace where there is none.
-    /// `OTEL_TRACES_SAMPLER` may say otherwise.
+    /// The SDK's default: the caller decides, and every trace without a caller is sampled. `OTEL_TRACES_SAMPLER` wins over
+    /// it.
     #[default]
     Default,
     /// None.
     AlwaysOff,
-    /// As the caller decided, who decides for this share of them; the same share where nobody has.
+    /// As the caller decided, who samples this share; the same share without a caller.
     ParentRatio {
         /// From 0 to 1.
         ratio: f64,
@@ -248,11 +248,11 @@ pub enum SpanExporter {
     /// To a collector.
     #[default]
     Otlp,
-    /// Nowhere: an exporter that drops each batch.
+    /// To an exporter that drops each batch.
     Null,
 }
 
-/// What `tracing-opentelemetry` notes on each span unasked.
+/// Attributes that `tracing-opentelemetry` adds to each span by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the layer's own")]
@@ -285,21 +285,21 @@ pub enum Logs {
     /// Nowhere.
     #[default]
     Nowhere,
-    /// Written as lines of JSON, to a writer that drops them.
+    /// Formatted as lines of JSON, for a writer that drops them.
     Json,
     /// Sent by OTLP, in batches.
     Otlp,
 }
 
-/// How OTLP travels.
+/// How OTLP is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Export {
-    /// What carries it.
+    /// Protocol.
     pub protocol: Protocol,
-    /// How it is made smaller.
+    /// Compression.
     pub compression: Compression,
-    /// How it is kept from others.
+    /// Encryption.
     pub tls: Tls,
     /// Time that an export may take, retries included; the SDK's default is 10 s. `OTEL_EXPORTER_OTLP_TIMEOUT` wins
     /// over it.
@@ -307,7 +307,7 @@ pub struct Export {
     pub timeout: Option<Duration>,
 }
 
-/// What carries OTLP.
+/// OTLP protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
@@ -318,24 +318,24 @@ pub enum Protocol {
     Http,
 }
 
-/// How OTLP is made smaller.
+/// OTLP compression.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compression {
-    /// Not at all.
+    /// Uncompressed.
     #[default]
     None,
-    /// By gzip.
+    /// gzip.
     Gzip,
 }
 
-/// How OTLP is kept from others.
+/// OTLP encryption.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tls {
-    /// Not at all, unless the endpoint's URL says `https`.
+    /// None, unless the endpoint's URL begins with `https`.
     #[default]
     None,
-    /// Both sides show a certificate.
+    /// Mutual TLS: both sides present a certificate.
     Mutual,
 }

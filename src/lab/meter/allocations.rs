@@ -35,7 +35,7 @@ impl Slot {
     }
 }
 
-/// What each thread that ever allocated has allocated so far, by thread id. Empty where the allocator is not installed.
+/// Allocations so far, by id of the thread. Empty where the allocator is not installed.
 pub fn by_thread() -> HashMap<i32, Count> {
     TABLE[..NEXT.load(Relaxed).min(SLOTS - 1)]
         .iter()

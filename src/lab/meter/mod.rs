@@ -1,4 +1,4 @@
-//! What a process spent, and on whose account: CPU time by the role of the thread that spent it, allocations, memory.
+//! Resource usage of a process: CPU time and allocations by the role of the thread, and memory.
 //!
 //! CPU time comes from the per-thread CPU clocks in nanoseconds; the 10 ms ticks of `/proc/PID/stat` would be too coarse
 //! for a slice. A thread's role is read off its name, so whoever starts a thread names it. The meter knows nothing of
@@ -21,22 +21,22 @@ const LONGEST_PASS: Duration = Duration::from_micros(200);
 /// Passes over the clocks until one is short enough, or the shortest counts.
 const MOST_PASSES: usize = 8;
 
-/// On whose account a thread works.
+/// The role of a thread, by which its usage is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ThreadRole {
     /// Answers requests.
     Request,
-    /// Takes spans to the collector, as they come.
+    /// Exports spans and logs, as they come.
     SpanExport,
     /// Works once per export interval, however many requests there were: metric exports, scrapes.
     PeriodicExport,
-    /// Makes the load.
+    /// Generates the load.
     Generator,
     /// The harness itself, and any thread whose name is in no table.
     Other,
 }
 
-/// Beginnings of thread names and the role each stands for; the first match counts.
+/// Prefixes of thread names and their roles; the first match wins.
 pub type ThreadRoles = &'static [(&'static str, ThreadRole)];
 
 /// Reads this process's clocks and counters.
@@ -61,7 +61,7 @@ struct Thread {
     allocated: Count,
 }
 
-/// What was spent between two readings.
+/// Usage between two readings.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MeterDelta {
     /// Time that passed.
@@ -77,7 +77,7 @@ pub struct MeterDelta {
 }
 
 impl Meter {
-    /// A meter that tells roles by `roles`.
+    /// A meter that assigns roles by `roles`.
     pub fn new(roles: ThreadRoles) -> Self {
         Self { roles }
     }
@@ -155,7 +155,7 @@ impl Clocks {
 }
 
 impl MeterReading {
-    /// What was spent since `earlier`.
+    /// Usage since `earlier`.
     pub fn since(&self, earlier: &Self) -> MeterDelta {
         let mut usage = MeterDelta {
             wall: self.at.saturating_duration_since(earlier.at),
@@ -179,7 +179,7 @@ impl MeterDelta {
         self.cpu_ns.get(&role).copied().unwrap_or(0)
     }
 
-    /// What threads of `role` allocated.
+    /// Allocations by threads of `role`.
     pub fn allocated(&self, role: ThreadRole) -> Count {
         self.allocated.get(&role).copied().unwrap_or_default()
     }
@@ -200,7 +200,7 @@ mod tests {
     use std::sync::mpsc;
     use std::thread;
 
-    const ROLES: ThreadRoles = &[("worker", ThreadRole::Request), ("exp", ThreadRole::SpanExport)];
+    const ROLES: ThreadRoles = &[("worker", ThreadRole::Request), ("exporter", ThreadRole::SpanExport)];
 
     fn burn(cpu: Duration) {
         let start = own_cpu_ns().unwrap();

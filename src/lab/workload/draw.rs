@@ -1,4 +1,4 @@
-//! What is drawn for a request, as a pure function of its number.
+//! Random draws for a request, as a pure function of its number.
 
 use std::num::NonZeroU32;
 

@@ -16,7 +16,7 @@ use self::draw::{Deck, Users};
 const ALL_RECORDED: u64 = 1 << 63;
 /// Fewest digits of a user's name.
 const USER_DIGITS: u32 = 4;
-/// What every card number begins with: that of a scheme, and of no bank.
+/// Prefix of every card number: valid for a scheme, and assigned to no bank.
 const CARD_PREFIX: &str = "40000";
 /// Digits of a card number.
 const CARD_DIGITS: usize = 16;

@@ -37,7 +37,7 @@ fn payload(settings: &str) -> Payload {
 
 /// Stored results can be compared with new ones only while the default is what has always been sent.
 #[test]
-fn the_default_is_what_was_sent_before_there_was_a_choice() {
+fn the_default_payload_never_changes() {
     let workload = Workload::new(0x0123_4567_89ab_cdee, 9, &Payload::default());
     let order = "POST /order HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
                  traceparent: 00-0123456789abcdef599ed017fb08fc85-bb4b35579cd033f5-01\r\nbaggage: user_id=user-0567\r\n\
@@ -132,7 +132,7 @@ proptest! {
 }
 
 #[test]
-fn every_kind_has_exactly_its_share() {
+fn every_kind_of_request_has_exactly_its_share() {
     let settings = "error_share = 0.05\nmix = [{ endpoint = \"order\", weight = 6, items = 3 }, \
                     { endpoint = \"healthz\", weight = 2 }, { endpoint = \"order\", items = 50, weight = 2 }]";
     let workload = Workload::new(1, 5, &payload(settings));
@@ -161,7 +161,7 @@ fn other_seeds_draw_other_requests() {
 }
 
 #[test]
-fn a_body_is_as_long_as_its_items_make_it() {
+fn the_length_of_a_body_follows_from_its_items() {
     let length = |items| {
         let mix = format!("mix = [{{ endpoint = \"order\", items = {items} }}]");
         let (bytes, _) = written(&Workload::new(1, 1, &payload(&mix)), 95);
@@ -174,7 +174,7 @@ fn a_body_is_as_long_as_its_items_make_it() {
 }
 
 #[test]
-fn user_names_have_room_for_the_last_one() {
+fn user_names_are_wide_enough_for_the_last_user() {
     for (users, name) in [(1, "user-0000"), (10_000, "user-9999"), (10_001, "user-10000"), (100_000, "user-99999")] {
         let workload = Workload::new(1, 1, &payload(&format!("users = {users}")));
         assert_eq!(workload.user(users - 1).unwrap(), name);
@@ -182,7 +182,7 @@ fn user_names_have_room_for_the_last_one() {
 }
 
 #[test]
-fn what_is_no_payload_is_refused_with_what_would_be_right() {
+fn invalid_payloads_are_rejected_with_an_example() {
     for (settings, says) in [
         ("users = 0", "users"),
         ("user_ids = \"zipf\"", "write in-turn, uniform or zipf:EXPONENT"),
@@ -209,7 +209,7 @@ fn what_is_no_payload_is_refused_with_what_would_be_right() {
 }
 
 #[test]
-fn a_caller_who_records_some_of_the_traces_says_so_in_each() {
+fn the_sampled_flag_of_each_request_follows_the_recorded_share() {
     let flags = |share: f64| {
         let workload = Workload::new(1, 1, &Payload::default()).recording(share);
         let flag = |seq| {

@@ -39,7 +39,7 @@ fn zipf(users: u32, exponent: f64) -> Vec<f64> {
 }
 
 #[test]
-fn zipf_is_zipf_and_the_test_tells_another_exponent() {
+fn zipf_draws_fit_their_exponent_and_no_other() {
     for (users, exponent) in [(2, 1.0), (50, 2.0), (1_000, 1.1), (1_000, 0.5), (1_000, 1.0), (100_000, 1.1), (300, 4.0)]
     {
         for seed in 1..=5 {
@@ -53,7 +53,7 @@ fn zipf_is_zipf_and_the_test_tells_another_exponent() {
 }
 
 #[test]
-fn uniform_is_even_and_not_too_even() {
+fn uniform_draws_are_even_but_not_too_even() {
     for seed in 1..=5 {
         let p = chi_square_p(&orders(1_000, "uniform", seed), &[DRAWS as f64 / 1_000.0; 1_000]);
         assert!((1e-4..1.0 - 1e-4).contains(&p), "p is {p} for seed {seed}");
@@ -61,12 +61,12 @@ fn uniform_is_even_and_not_too_even() {
 }
 
 #[test]
-fn users_in_turn_each_order_as_often() {
+fn users_in_turn_order_equally_often() {
     assert_eq!(orders(1_000, "in-turn", 1), [DRAWS / 1_000; 1_000]);
 }
 
 #[test]
-fn one_user_is_always_drawn() {
+fn a_single_user_is_always_drawn() {
     for ids in ["in-turn", "uniform", "zipf:0.001", "zipf:1", "zipf:10"] {
         assert_eq!(orders(1, ids, 1), [DRAWS]);
     }
@@ -99,7 +99,7 @@ proptest! {
 
 /// A card that liked a place in the deck would meet the same users each time, or the same connection.
 #[test]
-fn no_card_likes_a_place_or_the_company_of_another() {
+fn every_card_is_as_likely_in_every_place_and_after_every_other() {
     for size in [2, 3, 10, 16, 20, 100] {
         let mut weights = vec![1, size - 1];
         weights.retain(|weight| *weight > 0);
@@ -120,9 +120,9 @@ fn no_card_likes_a_place_or_the_company_of_another() {
     }
 }
 
-/// What is drawn belongs to the seed: other requests under an old seed would make stored results another experiment.
+/// Draws are fixed by the seed: other requests under an old seed would make stored results another experiment.
 #[test]
-fn what_a_seed_draws_is_what_it_has_always_drawn() {
+fn draws_of_a_seed_never_change() {
     let zipf = Users::new(NonZeroU32::new(100_000).unwrap(), "zipf:1.1".parse().unwrap());
     let users: Vec<u64> = (0..8).map(|seq| zipf.draw(seq, 7)).collect();
     let deck = Deck::new(&[9, 1]);
