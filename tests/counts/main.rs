@@ -10,6 +10,7 @@ mod common;
 mod careless;
 mod collector;
 mod compare;
+mod documents;
 mod input;
 mod interrupt;
 mod isolated;
