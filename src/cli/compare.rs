@@ -6,9 +6,9 @@ use clap::Args;
 
 use super::formats;
 use crate::commands::compare::Question as Comparison;
+use crate::experiment::gate::Gate;
 use crate::experiment::scenario::Format;
 use crate::verdict::compare::Options;
-use crate::verdict::gate::Gate;
 
 /// `otelbench compare`.
 #[derive(Debug, Args)]

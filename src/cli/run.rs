@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::{formats, named};
 use crate::experiment::arrivals::Arrivals;
+use crate::experiment::gate::Gate;
 use crate::experiment::generator::Pacing;
 use crate::experiment::payload::{Share, UserIds};
 use crate::experiment::placement::{IdleCores, Pinning};
@@ -16,7 +17,6 @@ use crate::experiment::scenario::{
     half_width,
 };
 use crate::experiment::units::{Rate, parse_duration, parse_positive_duration};
-use crate::verdict::gate::Gate;
 
 /// What `run` and `capacity` share.
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 pub mod arrivals;
 pub mod fault;
+pub mod gate;
 pub mod generator;
 pub mod metric;
 pub mod mode;

@@ -1,6 +1,7 @@
 //! What is stored: records, the result document, the machine it was measured on.
 
 pub mod account;
+pub mod interval;
 pub mod load;
 pub mod machine;
 pub mod received;

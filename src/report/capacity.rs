@@ -4,9 +4,8 @@ use super::view::{Row, delta, duration, fate, lost_cell, microseconds, missing, 
 use crate::experiment::metric::Metric;
 use crate::experiment::scenario::Role;
 use crate::experiment::slo::Slo;
-use crate::record::result::Document;
-use crate::verdict::analysis::ArmSummary;
-use crate::verdict::stats::Interval;
+use crate::record::interval::Interval;
+use crate::record::result::{ArmSummary, Document};
 
 /// Heads of the columns; those after the ratio are of the steps that gave the answers.
 pub(super) fn columns(confidence: &str) -> Vec<String> {

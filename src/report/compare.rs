@@ -7,9 +7,9 @@ use super::table::{grid as table_grid, wrapped};
 use super::view::{Grid, Row, duration, microseconds, missing, three_digits};
 use crate::experiment::metric::Metric;
 use crate::experiment::units::grouped;
+use crate::record::interval::Interval;
 use crate::verdict::compare::{Basis, Comparison, Line, Side};
 use crate::verdict::gate::Judged;
-use crate::verdict::stats::Interval;
 
 /// For a terminal of 100 columns; `colour` adds weight, and no meaning.
 pub fn table(comparison: &Comparison, colour: bool) -> String {

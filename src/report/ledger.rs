@@ -3,8 +3,7 @@
 use super::view::{Grid, Row, duration, missing};
 use crate::experiment::scenario::Role;
 use crate::experiment::units::grouped;
-use crate::record::result::Document;
-use crate::verdict::analysis::ArmSummary;
+use crate::record::result::{ArmSummary, Document};
 
 const COLUMNS: [&str; 10] =
     ["spans", "ended", "received", "dropped", "failed", "left", "rejected", "right trees", "shutdown", "peak RSS"];

@@ -115,10 +115,10 @@ fn recommendation(setup: &Setup, recommended: &Recommendation, slim: bool) -> St
 mod tests {
     use super::*;
     use crate::experiment::units::Rate;
+    use crate::record::interval::Interval;
     use crate::studies::pipeline::study::{FullExports, Round};
     use crate::studies::pipeline::{ExportTime, lent};
-    use crate::verdict::capacity::Outcome;
-    use crate::verdict::stats::Interval;
+    use crate::verdict::capacity::StepOutcome;
     use std::time::Duration;
 
     #[test]
@@ -150,7 +150,7 @@ mod tests {
                 batching: Some(Batching { queue: 11_024, batch: 1_024, delay: Duration::from_secs(1) }),
                 reason: None,
             }),
-            verification: Some(Verification { outcome: Outcome::Failed, ended: 10_000, lost: 12 }),
+            verification: Some(Verification { outcome: StepOutcome::Failed, ended: 10_000, lost: 12 }),
         };
         let text = table(&setup, &findings, false, false);
         assert!(text.lines().all(|line| console::measure_text_width(line) <= WIDTH), "{text}");

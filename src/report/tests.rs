@@ -4,13 +4,13 @@ use console::measure_text_width;
 
 use super::*;
 use crate::experiment::scenario::{Payment, Role, Transport};
+use crate::record::interval::Interval;
 use crate::record::load::Verdict;
 use crate::record::records::Records;
 use crate::record::result::Document;
 use crate::studies::selftest::repeats::{RepeatedArm, RepeatedDelta};
 use crate::studies::selftest::{Check, Repeat, Selftest};
 use crate::verdict::fixture::{self, noise};
-use crate::verdict::stats::Interval;
 
 fn run() -> Records {
     fixture::run(8, |arm, round| if arm == "full" { 41.0 } else { 20.0 } * noise(arm, round))

@@ -7,11 +7,11 @@ use crate::experiment::metric::Metric;
 use crate::experiment::payload::{Entry, Payload, Share};
 use crate::experiment::scenario::{Collector, Isolation, Payment, Role, Scenario, Transport, Until};
 use crate::experiment::units::grouped;
+use crate::record::interval::Interval;
 use crate::record::load::Verdict;
 use crate::record::machine::Tool;
-use crate::record::result::Document;
-use crate::verdict::analysis::{ArmSummary, CONFIDENCE, Delta};
-use crate::verdict::stats::Interval;
+use crate::record::result::{ArmSummary, Delta, Document};
+use crate::verdict::analysis::CONFIDENCE;
 
 /// What a report says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use crate::record::records::{Header, LaneRecord, Records, SCHEMA, SliceRecord};
 use crate::record::usage::Count;
 use crate::record::usage::CpuUs;
 use crate::record::usage::{Idle, ResourceUsage};
-use crate::verdict::capacity::{Next, Outcome, Search, Step, near};
+use crate::verdict::capacity::{Next, Search, Step, StepOutcome, near};
 
 /// Requests in every slice.
 pub(crate) const REQUESTS: u64 = 1_000;
@@ -153,7 +153,7 @@ pub(crate) fn search(rounds: u32, capacity: impl Fn(&str, u32) -> f64) -> Record
                 let held = rate.as_f64() <= capacity(arm, round);
                 let mut record = slice(round, step, arm, if held { 20.0 } else { 2_000.0 });
                 record.played.rate.asked = Some(rate.as_f64());
-                search.note(Step { rate, outcome: Outcome::of(&record.played, &slo) });
+                search.note(Step { rate, outcome: StepOutcome::of(&record.played, &slo) });
                 slices.push(record);
             }
         }

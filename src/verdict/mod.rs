@@ -5,6 +5,7 @@ pub mod budget;
 pub mod capacity;
 pub mod claims;
 pub mod compare;
+pub mod document;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod gate;

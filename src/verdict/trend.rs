@@ -6,10 +6,11 @@
 use serde::Serialize;
 
 use crate::experiment::metric::Metric;
+use crate::record::interval::Interval;
 use crate::record::result::Document;
 use crate::verdict::analysis::CONFIDENCE;
 use crate::verdict::compare::{Basis, Run, SAME, obstacles, unreliable};
-use crate::verdict::stats::{Estimate, FEWEST, Interval, steps};
+use crate::verdict::stats::{Estimate, FEWEST, steps};
 
 /// Chance that a series in which nothing changes shows a change.
 const ALPHA: f64 = 0.05;

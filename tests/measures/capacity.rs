@@ -18,7 +18,7 @@ use otelbench::experiment::units::Rate;
 use otelbench::generator::{Generator, Load, Target};
 use otelbench::record::load::Verdict;
 use otelbench::record::records::Records;
-use otelbench::verdict::capacity::{Next, Outcome, Search, Step};
+use otelbench::verdict::capacity::{Next, Search, Step, StepOutcome};
 
 /// What a request takes of the server that serves one after the other.
 const SERVICE: Duration = Duration::from_millis(4);
@@ -84,7 +84,7 @@ fn a_known_capacity_is_found_as_the_server_stamped_it() {
                 Next::Undecided(why) => panic!("{why}: {steps:?}"),
                 Next::Try(rate) => {
                     let load = Load { arrivals: Arrivals::Constant, rate, duration: step, seed: 1, first_seq: 0 };
-                    let outcome = Outcome::of(&generator.play(load).await.unwrap(), &slo);
+                    let outcome = StepOutcome::of(&generator.play(load).await.unwrap(), &slo);
                     search.note(Step { rate, outcome });
                     steps.push((rate.as_f64(), outcome));
                 }

@@ -6,10 +6,10 @@ use thiserror::Error;
 
 use super::Faults;
 use crate::experiment::arrivals::Arrivals;
+use crate::experiment::gate::UnknownArm;
 use crate::experiment::mode::UnknownMode;
 use crate::experiment::slo::Slo;
 use crate::experiment::units::Rate;
-use crate::verdict::gate::UnknownArm;
 
 /// A rate is asked for beside arrivals that would ignore it.
 #[derive(Debug, Error)]

@@ -17,13 +17,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::experiment::arrivals::Arrivals;
+use crate::experiment::gate::Gate;
 use crate::experiment::generator::Pacing;
 use crate::experiment::payload::Payload;
 use crate::experiment::placement::Placement;
 use crate::experiment::slo::Slo;
 use crate::experiment::units::Rate;
 use crate::verdict::claims::Asked;
-use crate::verdict::gate::Gate;
 
 pub use self::arms::{Arm, Known, PLACEBO, Role};
 pub(crate) use self::collector::environment_names_a_collector;

@@ -13,6 +13,7 @@ use super::{
     Endpoint, Faults, Format, Isolation, ModeName, ModeNames, OwnModes, Payment, ScenarioError, Transport, Until,
 };
 use crate::experiment::arrivals::Arrivals;
+use crate::experiment::gate::Gate;
 use crate::experiment::generator::Pacing;
 use crate::experiment::mode::{self, Mode, UnknownMode};
 use crate::experiment::payload::{Mix, Share, UserIds};
@@ -20,7 +21,6 @@ use crate::experiment::placement::{IdleCores, Pinning};
 use crate::experiment::slo::Slo;
 use crate::experiment::units::{Rate, parse_positive_duration};
 use crate::verdict::claims::own::ClaimTables;
-use crate::verdict::gate::Gate;
 
 /// What a user asked for, in a file or by flags; `None` where nothing was said.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

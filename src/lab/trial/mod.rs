@@ -36,7 +36,7 @@ use crate::record::usage::ResourceUsage;
 use crate::sink::{Caller, Receiver, ReceiverConfig, Sink, TreeShape};
 use crate::sut::telemetry::{Destination, PAYMENT_SERVICE_NAME};
 use crate::verdict::analysis::{self, VOID_INVALID};
-use crate::verdict::capacity::{self, Next, Outcome, Search, Step};
+use crate::verdict::capacity::{self, Next, Search, Step, StepOutcome};
 
 /// Users whose card number and e-mail address the sink looks for in what it receives: each costs it a search of every
 /// payload.
@@ -234,7 +234,7 @@ impl<'a, L: Lanes, W: FnMut(Event)> Trial<'a, L, W> {
                         ended = false;
                         (self.watch)(Event::Trying { round, arm: (*arm).into(), rate, lasts });
                         let played = self.slice(round, arm, rate).await?;
-                        search.note(Step { rate, outcome: Outcome::of(&played, slo) });
+                        search.note(Step { rate, outcome: StepOutcome::of(&played, slo) });
                         (self.watch)(Event::Done);
                     }
                 }

@@ -10,9 +10,10 @@ use super::emitter::{Emitted, EmitterError};
 use super::model::{Batching, ExportTime, absorbed, bound, lent, recommend};
 use crate::experiment::units::{Rate, grouped};
 use crate::record::account::ServiceSpans;
+use crate::record::interval::Interval;
 use crate::verdict::analysis::CONFIDENCE;
-use crate::verdict::capacity::{self, Next, Outcome, RESOLUTION, Search, Undecided};
-use crate::verdict::stats::{Interval, Paired};
+use crate::verdict::capacity::{self, Next, RESOLUTION, Search, StepOutcome, Undecided};
+use crate::verdict::stats::Paired;
 
 /// Times that a verification is tried whose emitter was starved.
 const VERIFICATIONS: usize = 3;
@@ -71,7 +72,7 @@ pub struct Step {
     /// Distinct spans that the sink received; null where they went elsewhere.
     pub received: Option<u64>,
     /// What it says.
-    pub outcome: Outcome,
+    pub outcome: StepOutcome,
 }
 
 impl Step {
@@ -82,7 +83,7 @@ impl Step {
         emitted: Emitted,
         received: Option<u64>,
     ) -> Self {
-        let mut step = Self { purpose, rate, batching, emitted, received, outcome: Outcome::Held };
+        let mut step = Self { purpose, rate, batching, emitted, received, outcome: StepOutcome::Held };
         step.outcome = step.judged(length);
         step
     }
@@ -105,16 +106,16 @@ impl Step {
 
     /// Whether the pipeline took every span. An emitter that was behind at the end has not asked for the rate; and one that
     /// once made half a queue of spans in a row has filled the queue itself.
-    fn judged(&self, length: Duration) -> Outcome {
+    fn judged(&self, length: Duration) -> StepOutcome {
         let burst = self.emitted.latest_ms / 1e3 * self.rate.as_f64();
         if self.emitted.took_ms > length.as_secs_f64() * 1e3 * (1.0 + RESOLUTION) {
-            Outcome::Starved
+            StepOutcome::Starved
         } else if self.lost() == 0 {
-            Outcome::Held
+            StepOutcome::Held
         } else if burst > self.batching.queue as f64 / 2.0 {
-            Outcome::Starved
+            StepOutcome::Starved
         } else {
-            Outcome::Failed
+            StepOutcome::Failed
         }
     }
 
@@ -226,7 +227,7 @@ impl<E: Emitting> Playing<'_, E> {
             Findings::of(self.setup, self.steps).recommendation
         {
             for _ in 0..VERIFICATIONS {
-                if self.step(Purpose::Verify, batching, target).await? != Outcome::Starved {
+                if self.step(Purpose::Verify, batching, target).await? != StepOutcome::Starved {
                     break;
                 }
             }
@@ -234,7 +235,7 @@ impl<E: Emitting> Playing<'_, E> {
         Ok(())
     }
 
-    async fn step(&mut self, purpose: Purpose, batching: Batching, rate: Rate) -> Result<Outcome, StudyError> {
+    async fn step(&mut self, purpose: Purpose, batching: Batching, rate: Rate) -> Result<StepOutcome, StudyError> {
         let (emitted, received) = self.emitting.emit(batching, rate).await?;
         let step = Step::of((purpose, rate, batching), self.setup.step, emitted, received);
         let (spans, outcome) = (step.spans(), step.outcome);
@@ -318,7 +319,7 @@ pub struct Recommendation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verification {
     /// What it says.
-    pub outcome: Outcome,
+    pub outcome: StepOutcome,
     /// Spans made.
     pub ended: u64,
     /// Of these, lost.
@@ -343,7 +344,7 @@ impl Findings {
             .filter_map(|(next, steps)| {
                 let Next::Found(rate) = next else { return None };
                 // The last of the tries at the answer.
-                steps.iter().rfind(|step| step.rate == *rate && step.outcome == Outcome::Held)?.full_exports()
+                steps.iter().rfind(|step| step.rate == *rate && step.outcome == StepOutcome::Held)?.full_exports()
             })
             .collect();
         let over_rounds = |of: fn(&FullExports) -> f64| {
@@ -429,9 +430,9 @@ impl Verification {
     pub fn in_words(self) -> String {
         let ended = grouped(self.ended);
         match self.outcome {
-            Outcome::Held => format!("none of {ended} spans was lost"),
-            Outcome::Failed => format!("it does not hold: {} of {ended} spans were lost", grouped(self.lost)),
-            Outcome::Starved => "not known: the emitter was starved of CPU at this rate".into(),
+            StepOutcome::Held => format!("none of {ended} spans was lost"),
+            StepOutcome::Failed => format!("it does not hold: {} of {ended} spans were lost", grouped(self.lost)),
+            StepOutcome::Starved => "not known: the emitter was starved of CPU at this rate".into(),
         }
     }
 }
@@ -536,9 +537,9 @@ mod tests {
         assert_eq!(recommended.export, ExportTime { fixed_ms: 50.0, per_span_us: 0.0 });
         let expected = Batching { queue: 22_048, batch: 2_048, delay: Duration::from_secs(1) };
         assert_eq!(recommended.batching, Some(expected));
-        assert_eq!(findings.verification.unwrap(), Verification { outcome: Outcome::Held, ended: 40_000, lost: 0 });
+        assert_eq!(findings.verification.unwrap(), Verification { outcome: StepOutcome::Held, ended: 40_000, lost: 0 });
         // What was asked of at first loses spans at that rate, and every one of them is counted.
-        assert!(steps.iter().any(|step| step.outcome == Outcome::Failed && step.lost() > 0));
+        assert!(steps.iter().any(|step| step.outcome == StepOutcome::Failed && step.lost() > 0));
         assert_eq!(findings.absorbed_ms, Some(51.2));
     }
 
@@ -584,12 +585,12 @@ mod tests {
             let rate = Rate::TEN_THOUSAND;
             Step::of((Purpose::Probe, rate, batching), Duration::from_secs(1), emitted, None).outcome
         };
-        assert_eq!(judged(1_000.0, 1.0, 0), Outcome::Held);
-        assert_eq!(judged(1_000.0, 1.0, 1), Outcome::Failed);
+        assert_eq!(judged(1_000.0, 1.0, 0), StepOutcome::Held);
+        assert_eq!(judged(1_000.0, 1.0, 1), StepOutcome::Failed);
         // 49 ms late at 10 000 a second are 490 spans at once, less than half of the queue.
-        assert_eq!(judged(1_000.0, 49.0, 1), Outcome::Failed);
-        assert_eq!(judged(1_000.0, 51.0, 1), Outcome::Starved);
-        assert_eq!(judged(1_000.0, 51.0, 0), Outcome::Held);
-        assert_eq!(judged(1_031.0, 51.0, 0), Outcome::Starved);
+        assert_eq!(judged(1_000.0, 49.0, 1), StepOutcome::Failed);
+        assert_eq!(judged(1_000.0, 51.0, 1), StepOutcome::Starved);
+        assert_eq!(judged(1_000.0, 51.0, 0), StepOutcome::Held);
+        assert_eq!(judged(1_031.0, 51.0, 0), StepOutcome::Starved);
     }
 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 use crate::experiment::metric::Metric;
 use crate::experiment::scenario::{Arm, Known, Role};
 use crate::experiment::units::{grouped, micros};
+use crate::record::interval::Interval;
 use crate::record::load::{Verdict, decode};
 use crate::record::records::{LaneRecord, SliceRecord};
-use crate::record::result::Document;
+use crate::record::result::{Delta, Document, TelemetrySummary};
 use crate::record::usage::CpuUs;
-use crate::verdict::analysis::{self, CONFIDENCE, Delta, TelemetrySummary};
+use crate::verdict::analysis::{self, CONFIDENCE};
 use crate::verdict::stats::Paired;
 
 use super::Check;
@@ -324,7 +325,7 @@ fn paired(run: &Document, arm: &str, metric: Metric) -> Result<Paired, String> {
     Paired::of(&differences.absolute).ok_or_else(|| "it was not measured in two rounds".into())
 }
 
-fn interval_of(differences: &[f64]) -> Result<crate::verdict::stats::Interval, String> {
+fn interval_of(differences: &[f64]) -> Result<Interval, String> {
     let paired = Paired::of(differences).ok_or("it was not measured in two rounds")?;
     Ok(paired.interval(CONFIDENCE))
 }

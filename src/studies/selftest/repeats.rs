@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::experiment::metric::Metric;
 use crate::experiment::scenario::Role;
+use crate::record::interval::Interval;
 use crate::record::result::Document;
 use crate::verdict::analysis::CONFIDENCE;
-use crate::verdict::stats::{Interval, binomial_quantile};
+use crate::verdict::stats::binomial_quantile;
 
 use super::Check;
 use super::checks::{delta, trusted};

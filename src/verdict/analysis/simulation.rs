@@ -1,4 +1,4 @@
-//! What the method is worth on noise as machines make it, and what other methods would be worth on the same.
+//! How the method does on noise as machines make it, and how other methods would do on the same.
 //!
 //! Every test says what must hold of the shipped method, and of which other it must not hold: a simulation whose noise
 //! cannot tell a good method from a bad one proves nothing. All of it is seeded, so each rate below is always the same. Of
@@ -10,9 +10,13 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::*;
+use super::delta::compare;
+use super::{CONFIDENCE, RoundValues};
+use crate::experiment::metric::Metric;
 use crate::experiment::plan::Plan;
-use crate::verdict::stats::{Looks, PRECISION_CONFIDENCE, PRECISION_ROUNDS_MIN, Ruling, below, holm};
+use crate::record::interval::Interval;
+use crate::record::result::Delta;
+use crate::verdict::stats::{Looks, PRECISION_CONFIDENCE, PRECISION_ROUNDS_MIN, Paired, Ruling, below, holm};
 
 const RUNS: u64 = 4_000;
 const ARMS: [&str; 3] = ["none", "placebo", "full"];
@@ -79,7 +83,7 @@ fn t3(rng: &mut ChaCha8Rng) -> f64 {
     (3.0 * ((1.0 - u).powf(-2.0 / 3.0) - 1.0)).sqrt() * (TAU * v).cos()
 }
 
-/// What `none` and `full` measure in each round, where `full` truly costs `effect` more, as a logarithm.
+/// Values of `none` and `full` in each round, where `full` truly costs `effect` more, as a logarithm.
 fn play(order: Order, rounds: u32, effect: f64, seed: u64) -> (Vec<f64>, Vec<f64>) {
     let names = ARMS.map(String::from);
     let slots: Vec<String> = match order {
@@ -100,11 +104,10 @@ fn play(order: Order, rounds: u32, effect: f64, seed: u64) -> (Vec<f64>, Vec<f64
     (none, full)
 }
 
-/// The difference that the shipped method tells of these rounds.
-fn told(none: Vec<f64>, full: Vec<f64>, confidence: f64) -> Delta {
-    let values = |arm: &str, of: Vec<f64>| ((arm.to_owned(), Metric::Cpu), of.into_iter().map(Ok).collect());
-    let values = RoundValues(BTreeMap::from([values("none", none), values("full", full)]));
-    compare(Metric::Cpu, "full", "none", &values, confidence)
+/// The difference that the shipped method finds in these rounds.
+fn difference_of(none: Vec<f64>, full: Vec<f64>, confidence: f64) -> Delta {
+    let values = [("none", none), ("full", full)].map(|(arm, values)| (arm.to_owned(), Metric::Cpu, values));
+    compare(Metric::Cpu, "full", "none", &RoundValues::made_of(values), confidence)
 }
 
 /// Whether Welch's test at 5 % finds a difference between the logarithms. Source: Welch (1947), Biometrika 34, 28–35.
@@ -134,7 +137,7 @@ fn false_alarms(method: Method, order: Order, rounds: u32) -> f64 {
     let [rate] = shares(|seed| {
         let (none, full) = play(order, rounds, 0.0, seed);
         [match method {
-            Method::Shipped => told(none, full, CONFIDENCE).resolved,
+            Method::Shipped => difference_of(none, full, CONFIDENCE).resolved,
             Method::Unpaired => welch(&none, &full),
         }]
     });
@@ -168,7 +171,7 @@ fn the_interval_covers_the_true_cost_about_as_often_as_it_says() {
         };
         let [mean, typical] = shares(|seed| {
             let (none, full) = play(Order::Planned, rounds, 0.1, seed);
-            let delta = told(none, full, CONFIDENCE);
+            let delta = difference_of(none, full, CONFIDENCE);
             [covers(delta.relative), covers(delta.typical)]
         });
         assert!((0.935..=0.985).contains(&mean), "{rounds} rounds: {mean}");
@@ -237,7 +240,7 @@ fn a_run_that_ends_once_it_is_resolved_tells_equal_arms_apart_no_more_often_than
         let (none, full) = play(Order::Planned, MAXIMUM, 0.0, seed);
         let resolved = |rounds: u32, confidence| {
             let so_far = |values: &[f64]| values[..rounds as usize].to_vec();
-            told(so_far(&none), so_far(&full), confidence).resolved
+            difference_of(so_far(&none), so_far(&full), confidence).resolved
         };
         [
             looks.rounds().any(|rounds| resolved(rounds, 1.0 - looks.level(rounds).unwrap())),

@@ -4,10 +4,12 @@
 //! looks are few, planned with the run, and each at a stricter level; and a run that stops once its intervals are narrow
 //! enough has them somewhat wider.
 
-use super::{CONFIDENCE, Delta, Verdict, analyse};
+use super::{CONFIDENCE, analyse};
 use crate::experiment::metric::Metric;
 use crate::experiment::scenario::{Role, Scenario, Until};
+use crate::record::load::Verdict;
 use crate::record::records::Records;
+use crate::record::result::Delta;
 use crate::verdict::stats::{Looks, PRECISION_CONFIDENCE, PRECISION_ROUNDS_MIN};
 
 /// Confidence of the intervals of a run that has come to so many valid rounds. Of a run that is looked at, that of its latest
@@ -28,7 +30,7 @@ fn looks(scenario: &Scenario) -> Looks {
     Looks::two_sided(scenario.rounds, 1.0 - CONFIDENCE)
 }
 
-/// Whether what the scenario waits for has come, so that the rounds that are left need not be played.
+/// Whether the scenario's stopping condition is met, so that the rounds that are left need not be played.
 pub fn is_decided(records: &Records) -> bool {
     let scenario = &records.header.scenario;
     let Some(until) = scenario.until else { return false };

@@ -51,7 +51,7 @@ const FEWEST_REQUESTS: f64 = 20.0;
 /// What a step showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum StepOutcome {
     /// Every request was answered, and the SLO held.
     Held,
     /// Requests were lost, or the SLO did not hold.
@@ -60,7 +60,7 @@ pub enum Outcome {
     Starved,
 }
 
-impl Outcome {
+impl StepOutcome {
     /// What `played` says of the service. That requests were written late is no excuse: a service that cannot keep up makes
     /// the generator wait for its connections. That the generator turned to them late is: a failure is then its own.
     pub fn of(played: &LoadResult, slo: &Slo) -> Self {
@@ -92,7 +92,7 @@ pub struct Step {
     /// The rate.
     pub rate: Rate,
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: StepOutcome,
 }
 
 /// What a search does next.
@@ -230,7 +230,7 @@ impl Known {
         let mut hiccups = 0;
         for step in steps {
             let outcomes = tries.entry(step.rate).or_default();
-            let hiccup = step.outcome == Outcome::Held && outcomes.iter().any(|times| *times > 0);
+            let hiccup = step.outcome == StepOutcome::Held && outcomes.iter().any(|times| *times > 0);
             outcomes[step.outcome as usize] += 1;
             hiccups += usize::from(hiccup);
             if hiccup && hiccups >= HICCUPS {

@@ -14,7 +14,7 @@ fn per_second(rate: f64) -> Rate {
 }
 
 /// Carries `search` out; `outcome` says what becomes of its n-th step, at this rate.
-fn carried_out(mut search: Search, mut outcome: impl FnMut(usize, f64) -> Outcome) -> (Next, Vec<Step>) {
+fn carried_out(mut search: Search, mut outcome: impl FnMut(usize, f64) -> StepOutcome) -> (Next, Vec<Step>) {
     loop {
         match search.next() {
             Next::Try(rate) => {
@@ -34,17 +34,19 @@ fn found(next: &Next) -> f64 {
 }
 
 /// A service that holds every rate up to `capacity`.
-fn holds_up_to(capacity: f64) -> impl Fn(usize, f64) -> Outcome {
-    move |_, rate| if rate <= capacity { Outcome::Held } else { Outcome::Failed }
+fn holds_up_to(capacity: f64) -> impl Fn(usize, f64) -> StepOutcome {
+    move |_, rate| if rate <= capacity { StepOutcome::Held } else { StepOutcome::Failed }
 }
 
 /// Whether `answer` is the highest rate that held, and one within the resolution above it failed twice.
 fn rests_on(answer: f64, steps: &[Step]) -> bool {
     let rates = |outcome| steps.iter().filter(move |step| step.outcome == outcome).map(|step| step.rate.as_f64());
-    let held = rates(Outcome::Held).fold(0.0, f64::max);
+    let held = rates(StepOutcome::Held).fold(0.0, f64::max);
     let above = |rate: &f64| *rate > held && *rate <= held * (1.0 + RESOLUTION);
     answer == held
-        && rates(Outcome::Failed).filter(above).any(|rate| rates(Outcome::Failed).filter(|r| *r == rate).count() > 1)
+        && rates(StepOutcome::Failed)
+            .filter(above)
+            .any(|rate| rates(StepOutcome::Failed).filter(|r| *r == rate).count() > 1)
 }
 
 proptest! {
@@ -67,7 +69,7 @@ proptest! {
     fn a_hiccup_does_not_change_the_answer(
         capacity in 1_000.0..100_000.0_f64, spoilt in 0_usize..12, starves: bool,
     ) {
-        let disturbance = if starves { Outcome::Starved } else { Outcome::Failed };
+        let disturbance = if starves { StepOutcome::Starved } else { StepOutcome::Failed };
         let (ended, steps) = carried_out(Search::from(per_second(10_000.0), STEP), |step, rate| {
             if step == spoilt { disturbance } else { holds_up_to(capacity)(step, rate) }
         });
@@ -80,7 +82,7 @@ proptest! {
     fn a_burst_of_hiccups_does_not_change_the_answer_and_costs_few_steps(
         capacity in 20_000.0..100_000.0_f64, lasts in 1_usize..10, starves: bool,
     ) {
-        let disturbance = if starves { Outcome::Starved } else { Outcome::Failed };
+        let disturbance = if starves { StepOutcome::Starved } else { StepOutcome::Failed };
         let (ended, steps) = carried_out(Search::around(per_second(capacity), STEP), |step, rate| {
             if step < lasts { disturbance } else { holds_up_to(capacity)(step, rate) }
         });
@@ -105,9 +107,9 @@ proptest! {
     #[test]
     fn a_search_ends_whatever_the_steps_say(outcomes in prop::collection::vec(0_u8..3, MOST_STEPS), start in 1.0..1e7_f64) {
         let (ended, steps) = carried_out(Search::from(per_second(start), STEP), |step, _| match outcomes[step] {
-            0 => Outcome::Held,
-            1 => Outcome::Failed,
-            _ => Outcome::Starved,
+            0 => StepOutcome::Held,
+            1 => StepOutcome::Failed,
+            _ => StepOutcome::Starved,
         });
         if let Next::Found(answer) = ended {
             prop_assert!(rests_on(answer.as_f64(), &steps), "{answer}: {steps:?}");
@@ -140,13 +142,13 @@ fn a_search_that_starts_near_the_answer_is_short() {
 fn rates_at_which_the_generator_is_starved_are_no_answer_and_no_failure() {
     // The service fails below where the generator does: the starved steps do not count.
     let (ended, _) = carried_out(Search::from(per_second(10_000.0), STEP), |step, rate| {
-        if rate > 60_000.0 { Outcome::Starved } else { holds_up_to(50_000.0)(step, rate) }
+        if rate > 60_000.0 { StepOutcome::Starved } else { holds_up_to(50_000.0)(step, rate) }
     });
     let answer = found(&ended);
     assert!(answer <= 50_000.0 && 50_000.0 < answer * (1.0 + RESOLUTION), "{answer}");
     // The generator fails below: no number, and the reason.
     let (ended, steps) = carried_out(Search::from(per_second(10_000.0), STEP), |step, rate| {
-        if rate > 40_000.0 { Outcome::Starved } else { holds_up_to(50_000.0)(step, rate) }
+        if rate > 40_000.0 { StepOutcome::Starved } else { holds_up_to(50_000.0)(step, rate) }
     });
     assert!(
         matches!(&ended, Next::Undecided(why) if why.to_string().contains("starved of CPU at 40 880 requests per second, and 40 000 held")),
@@ -161,9 +163,9 @@ fn what_cannot_be_decided_ends_with_its_reason() {
         (Next::Undecided(why), _) => why.to_string(),
         (other, _) => panic!("{other:?}"),
     };
-    assert_eq!(ends(Outcome::Failed), "the SLO is not held even at 20 requests per second");
-    assert_eq!(ends(Outcome::Starved), "the generator was starved of CPU even at 20 requests per second");
-    assert!(ends(Outcome::Held).contains("no more can be asked for"), "{}", ends(Outcome::Held));
+    assert_eq!(ends(StepOutcome::Failed), "the SLO is not held even at 20 requests per second");
+    assert_eq!(ends(StepOutcome::Starved), "the generator was starved of CPU even at 20 requests per second");
+    assert!(ends(StepOutcome::Held).contains("no more can be asked for"), "{}", ends(StepOutcome::Held));
 }
 
 #[test]
@@ -219,8 +221,8 @@ fn the_interval_on_a_ratio_covers_it_as_often_as_it_says() {
 fn a_step_holds_only_with_every_request_answered_and_every_quantile_within_its_limit() {
     let slo: Slo = "p99=10ms".parse().unwrap();
     let clean = answered(1_000, Duration::from_millis(2));
-    assert_eq!(Outcome::of(&clean, &slo), Outcome::Held);
-    assert_eq!(Outcome::of(&answered(1_000, Duration::from_millis(11)), &slo), Outcome::Failed);
+    assert_eq!(StepOutcome::of(&clean, &slo), StepOutcome::Held);
+    assert_eq!(StepOutcome::of(&answered(1_000, Duration::from_millis(11)), &slo), StepOutcome::Failed);
     let mut lost = [(); 5].map(|()| clean.clone());
     for played in &mut lost {
         played.load.completed -= 1;
@@ -233,12 +235,12 @@ fn a_step_holds_only_with_every_request_answered_and_every_quantile_within_its_l
     let mut as_asked = lost[0].clone();
     as_asked.load.failed = [("status_4xx".into(), 1)].into();
     as_asked.mix.refused_as_asked = 1;
-    assert_eq!(Outcome::of(&as_asked, &slo), Outcome::Held);
+    assert_eq!(StepOutcome::of(&as_asked, &slo), StepOutcome::Held);
     for played in lost {
         assert!(played.load.adds_up());
-        assert_eq!(Outcome::of(&played, &slo), Outcome::Failed, "{:?}", played.load);
+        assert_eq!(StepOutcome::of(&played, &slo), StepOutcome::Failed, "{:?}", played.load);
     }
-    assert_eq!(Outcome::of(&answered(0, Duration::ZERO), &slo), Outcome::Failed);
+    assert_eq!(StepOutcome::of(&answered(0, Duration::ZERO), &slo), StepOutcome::Failed);
 }
 
 #[test]
@@ -247,15 +249,15 @@ fn a_generator_that_was_starved_says_nothing_and_a_service_that_cannot_keep_up_f
     let mut played = answered(1_000, Duration::from_millis(50));
     let busy = "half of all requests waited 40 ms for a connection: the service cannot keep up with this rate";
     played.validity.find(Verdict::Invalid, busy.into());
-    assert_eq!(Outcome::of(&played, &slo), Outcome::Failed);
+    assert_eq!(StepOutcome::of(&played, &slo), StepOutcome::Failed);
     // It turned to the requests late itself: a failure may be its own, an SLO that held all the same did.
     let late = Some(Quantiles { p99: Some(25_000.0), ..Quantiles::default() });
-    assert_eq!(Outcome::of(&LoadResult { wake_us: late.clone(), ..played.clone() }, &slo), Outcome::Starved);
+    assert_eq!(StepOutcome::of(&LoadResult { wake_us: late.clone(), ..played.clone() }, &slo), StepOutcome::Starved);
     let held = LoadResult { wake_us: late, ..answered(1_000, Duration::from_millis(9)) };
-    assert_eq!(Outcome::of(&held, &slo), Outcome::Held);
+    assert_eq!(StepOutcome::of(&held, &slo), StepOutcome::Held);
     // Throughout, and requests were lost: the service may have had no part in it.
     played.load.completed -= 1;
     played.load.unsent += 1;
     played.wake_us = Some(Quantiles { p50: Some(20_000.0), ..Quantiles::default() });
-    assert_eq!(Outcome::of(&played, &slo), Outcome::Starved);
+    assert_eq!(StepOutcome::of(&played, &slo), StepOutcome::Starved);
 }

@@ -10,15 +10,17 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
+use crate::experiment::gate::{Gate, UnknownArm};
 use crate::experiment::metric::Metric;
 use crate::experiment::scenario::{Arm, Role, Scenario};
+use crate::record::interval::Interval;
 use crate::record::load::Verdict;
 use crate::record::machine::Tool;
 use crate::record::records::Header;
 use crate::record::result::Document;
 use crate::verdict::analysis::{CONFIDENCE, RoundValues, compared};
-use crate::verdict::gate::{self, Evidence, Gate, Judged, UnknownArm};
-use crate::verdict::stats::{BetweenRuns, Estimate, Interval};
+use crate::verdict::gate::{self, Judged, LogRatio};
+use crate::verdict::stats::{BetweenRuns, Estimate};
 
 /// Name and major version of the comparison as JSON.
 pub const SCHEMA: &str = "otelbench.comparison/1";
@@ -482,11 +484,11 @@ impl Pair<'_> {
         };
         let gates = if self.options.gates.is_empty() { &candidate.gates } else { &self.options.gates };
         let (known, treatments) = (names(&|_| true), names(&|arm| arm.role == Role::Treatment));
-        let cases = gate::cases(gates, &known, &treatments, |metric, arm| self.evidence(metric, arm))?;
+        let cases = gate::cases(gates, &known, &treatments, |metric, arm| self.log_ratio(metric, arm))?;
         Ok(gate::judge(cases))
     }
 
-    fn evidence(&self, metric: Metric, arm: &str) -> Result<Evidence, String> {
+    fn log_ratio(&self, metric: Metric, arm: &str) -> Result<LogRatio, String> {
         let scenario = &self.base.header.scenario;
         for (which, run) in [("base", &self.base), ("candidate", &self.candidate)] {
             if run.header.scenario.arms.iter().all(|other| other.name != arm) {
@@ -507,7 +509,7 @@ impl Pair<'_> {
              both take turns compares it well",
         )?;
         let rounds = self.base.rounds.min(self.candidate.rounds);
-        self.change(basis, arm, metric).map(|change| Evidence::Runs(change.estimate, rounds))
+        self.change(basis, arm, metric).map(|change| LogRatio::Runs(change.estimate, rounds))
     }
 }
 

@@ -1,6 +1,7 @@
 use super::*;
+use crate::record::load::Verdict;
 use crate::verdict::fixture::{self, noise};
-use crate::verdict::gate::Outcome;
+use crate::verdict::gate::GateOutcome;
 
 /// Eight rounds on a day that makes everything `day` times as dear, in which `full` costs `ratio` times what `none` does.
 fn document(day: f64, ratio: f64) -> Document {
@@ -57,7 +58,7 @@ fn a_run_compared_with_itself_has_not_changed_and_says_so() {
     let comparison = compared_with(&document(1.0, 1.4), &document(1.0, 1.4), &gated(&["cpu_us_per_request=5%"]));
     assert!(comparison.lines.iter().all(|line| !line.resolved));
     assert!(comparison.notes.iter().any(|note| note.contains("the same run")), "{:?}", comparison.notes);
-    assert_eq!(comparison.gates[0].outcome, Outcome::Holds);
+    assert_eq!(comparison.gates[0].outcome, GateOutcome::Holds);
 }
 
 #[test]
@@ -65,11 +66,11 @@ fn a_gate_is_on_the_ratio_to_the_baseline() {
     let outcome = |ratio: f64, gate: &str| {
         compared_with(&document(1.0, 1.4), &seeded(1, 1.3, ratio), &gated(&[gate])).gates.remove(0).outcome
     };
-    assert_eq!(outcome(1.4, "cpu_us_per_request:full=5%"), Outcome::Holds);
-    assert_eq!(outcome(1.4 * 1.1, "cpu_us_per_request:full=5%"), Outcome::Fails);
+    assert_eq!(outcome(1.4, "cpu_us_per_request:full=5%"), GateOutcome::Holds);
+    assert_eq!(outcome(1.4 * 1.1, "cpu_us_per_request:full=5%"), GateOutcome::Fails);
     // What the baseline lost with the day is no gain of the mode.
-    assert_eq!(outcome(1.4 * 0.9, "cpu_us_per_request:full=5%"), Outcome::Holds);
-    let Outcome::Undecided { rounds_needed } = outcome(1.4 * 1.03, "cpu_us_per_request:full=2%") else { panic!() };
+    assert_eq!(outcome(1.4 * 0.9, "cpu_us_per_request:full=5%"), GateOutcome::Holds);
+    let GateOutcome::Undecided { rounds_needed } = outcome(1.4 * 1.03, "cpu_us_per_request:full=2%") else { panic!() };
     // The two runs may differ by more than that for no reason, and rounds do not help.
     assert_eq!(rounds_needed, None);
 }
@@ -79,22 +80,25 @@ fn a_metric_that_does_not_carry_over_never_passes_a_gate_unless_the_machine_is_t
     for metric in ["response_us_p99", "rss_bytes", "cpu_us_per_request_exporter", "capacity_rps"] {
         let gate = format!("{metric}=50%");
         let judged = compared_with(&document(1.0, 1.4), &seeded(1, 1.0, 1.4), &gated(&[&gate])).gates;
-        assert!(matches!(judged[0].outcome, Outcome::Absent { .. }), "{judged:?}");
+        assert!(matches!(judged[0].outcome, GateOutcome::Absent { .. }), "{judged:?}");
     }
     let same_machine = Options { same_machine: true, ..gated(&["response_us_p99=50%", "cpu_us_per_request:none=50%"]) };
     let judged = compared_with(&document(1.0, 1.4), &seeded(1, 1.0, 1.4), &same_machine).gates;
-    assert!(judged.iter().all(|judged| judged.outcome == Outcome::Holds), "{judged:?}");
+    assert!(judged.iter().all(|judged| judged.outcome == GateOutcome::Holds), "{judged:?}");
     let baseline = compared_with(&document(1.0, 1.4), &seeded(1, 1.0, 1.4), &gated(&["cpu_us_per_request:none=50%"]));
-    assert!(matches!(baseline.gates[0].outcome, Outcome::Absent { .. }));
+    assert!(matches!(baseline.gates[0].outcome, GateOutcome::Absent { .. }));
 }
 
 #[test]
 fn the_gates_of_the_candidates_scenario_hold_where_no_others_are_given() {
     let mut candidate = seeded(1, 1.0, 1.6);
     candidate.header.scenario.gates = gated(&["cpu_us_per_request=5%"]).gates;
-    assert_eq!(compared_with(&document(1.0, 1.4), &candidate, &Options::default()).gates[0].outcome, Outcome::Fails);
+    assert_eq!(
+        compared_with(&document(1.0, 1.4), &candidate, &Options::default()).gates[0].outcome,
+        GateOutcome::Fails
+    );
     let wider = gated(&["cpu_us_per_request=25%"]);
-    assert_eq!(compared_with(&document(1.0, 1.4), &candidate, &wider).gates[0].outcome, Outcome::Holds);
+    assert_eq!(compared_with(&document(1.0, 1.4), &candidate, &wider).gates[0].outcome, GateOutcome::Holds);
 }
 
 #[test]
@@ -115,8 +119,8 @@ fn an_arm_that_only_one_has_is_not_compared_and_passes_no_gate_and_one_that_neit
     let comparison = compared_with(&document(1.0, 1.4), &candidate, &gated(&["cpu_us_per_request=5%"]));
     assert!(comparison.notes.iter().any(|note| note == "In the candidate alone, and so not compared: more."));
     let outcome = |arm| &comparison.gates.iter().find(|judged| judged.arm == arm).unwrap().outcome;
-    assert_eq!(*outcome("full"), Outcome::Holds);
-    assert_eq!(*outcome("more"), Outcome::Absent { reason: "the base has no such arm".into() });
+    assert_eq!(*outcome("full"), GateOutcome::Holds);
+    assert_eq!(*outcome("more"), GateOutcome::Absent { reason: "the base has no such arm".into() });
     let nowhere =
         compare(&document(1.0, 1.4), &candidate, &[], &gated(&["rss_bytes:tuned=5%"])).unwrap_err().to_string();
     assert!(nowhere.contains("no arm `tuned`; there are none, placebo, full, more"), "{nowhere}");
@@ -177,7 +181,7 @@ fn a_search_and_a_run_do_not_compare_and_two_searches_do_by_their_capacities() {
     assert!(reasons(&document(1.0, 1.4), &search(1.0)).iter().any(|reason| reason.starts_with("scenario.slo")));
     let comparison = compared_with(&search(1.0), &search(0.8), &gated(&["capacity_rps=5%", "cpu_us_per_request=5%"]));
     assert!(comparison.lines.iter().all(|line| line.metric == Metric::Capacity && !line.resolved), "{comparison:?}");
-    assert!(matches!(comparison.gates[1].outcome, Outcome::Absent { .. }), "{:?}", comparison.gates);
+    assert!(matches!(comparison.gates[1].outcome, GateOutcome::Absent { .. }), "{:?}", comparison.gates);
 }
 
 #[test]
@@ -212,13 +216,13 @@ fn allocations_are_compared_as_they_are() {
         (line(&comparison, Metric::Allocations, Basis::Exact).clone(), outcome)
     };
     let (one, fails) = allocations(requests, 0);
-    assert!(one.resolved && fails == Outcome::Fails && one.candidate == Some(32.0), "{one:?}");
+    assert!(one.resolved && fails == GateOutcome::Fails && one.candidate == Some(32.0), "{one:?}");
     // One in fifty requests is as runs of the same code differ.
     let (few, holds) = allocations(requests / 50, 0);
-    assert!(!few.resolved && holds == Outcome::Holds, "{few:?}");
+    assert!(!few.resolved && holds == GateOutcome::Holds, "{few:?}");
     // Where rounds differ the number has noise, and is judged as such.
     let (uneven, undecided) = allocations(0, requests / 4);
-    assert!(matches!(undecided, Outcome::Undecided { .. } | Outcome::Fails), "{undecided:?}");
+    assert!(matches!(undecided, GateOutcome::Undecided { .. } | GateOutcome::Fails), "{undecided:?}");
     assert!(uneven.change.is_some_and(|change| change.high > change.low), "{uneven:?}");
 }
 

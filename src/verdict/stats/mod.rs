@@ -17,7 +17,7 @@ mod unpaired;
 
 pub use self::binomial::binomial_quantile;
 pub use self::holm::holm;
-pub use self::paired::{Interval, Paired};
+pub use self::paired::Paired;
 pub use self::permutation::{sign_flip_p, sign_flip_p_below};
 pub use self::rank::hodges_lehmann;
 pub use self::ruling::{Ruling, below, within};

@@ -1,7 +1,7 @@
 //! The typical difference: the estimate that belongs to the signed-rank test.
 
-use super::Interval;
 use super::student;
+use crate::record::interval::Interval;
 
 /// Largest number of differences for which the signed-rank statistic is counted out; beyond, its normal approximation
 /// places the bounds to within one of tens of thousands of averages.

@@ -3,7 +3,8 @@
 use serde::Deserialize;
 
 use super::paired::first_rounds;
-use super::{Interval, Paired, hodges_lehmann, holm, nominal_levels, sign_flip_p, sign_flip_p_below, student};
+use super::{Paired, hodges_lehmann, holm, nominal_levels, sign_flip_p, sign_flip_p_below, student};
+use crate::record::interval::Interval;
 
 #[derive(Deserialize)]
 struct Fixture {

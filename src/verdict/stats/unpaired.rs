@@ -1,6 +1,7 @@
 //! Differences between runs that were not paired: Welch's, with room for a variance between runs.
 
-use super::{Interval, Ruling, student};
+use super::{Ruling, student};
+use crate::record::interval::Interval;
 
 /// Beyond so many degrees of freedom Student's t is the normal distribution to a ten-thousandth, and its quantiles are
 /// computed with more error than that.

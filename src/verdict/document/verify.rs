@@ -1,11 +1,11 @@
-//! Whether a stored result agrees with itself. An answer is always computed from the records, so what is looked for is what
-//! was changed after it was written: a summary that its records do not give, and records that no run could have left.
+//! Whether a stored result agrees with itself. Answers are always computed from the records, so this looks for changes made
+//! after a result was written: a summary that its records do not give, and records that no run could have left.
 
 use serde_json::Value;
 
-use super::Document;
 use crate::record::load::decode;
 use crate::record::records::{Header, Records, SliceRecord};
+use crate::record::result::Document;
 
 /// Relative difference up to which two numbers are the same: processors and versions of the mathematical library round
 /// differently in the last digits.
@@ -14,7 +14,7 @@ const ROUNDING: f64 = 1e-9;
 /// Whether the records are those of one run of their scenario.
 ///
 /// # Errors
-/// What is wrong, in words.
+/// When they contradict each other; in words.
 pub(super) fn records(records: &Records) -> Result<(), String> {
     let Header { scenario, plan, .. } = &records.header;
     if plan.rounds != scenario.rounds || plan.order.len() != plan.rounds as usize {
@@ -70,7 +70,7 @@ fn slice(record: &SliceRecord) -> Result<(), String> {
 /// Whether the summary that was stored is what the records give. Keys that only one of them has belong to another version.
 ///
 /// # Errors
-/// What is not, in words.
+/// When a value differs; in words.
 pub(super) fn summary(stored: &Value, computed: &Document) -> Result<(), String> {
     let computed = serde_json::to_value(computed).map_err(|error| error.to_string())?;
     for key in ["partial", "validity", "rounds", "arms", "deltas"] {
