@@ -23,35 +23,36 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run(args) => {
-            let resumed = args.resume();
-            let (file, flags) = args.into_parts();
+        Command::Run(options) => {
+            let resumed = options.resume();
+            let (file, flags) = options.into_parts();
             match resumed {
                 None => commands::run::run(file.as_deref(), flags),
                 Some(records) => commands::run::resume(&records, file.as_deref(), &flags),
             }
         }
-        Command::Capacity(args) => {
-            let (file, flags) = args.into_parts();
+        Command::Capacity(options) => {
+            let (file, flags) = options.into_parts();
             commands::capacity::run(file.as_deref(), flags)
         }
-        Command::Claims(args) => {
-            let (file, flags, only, fail_on) = args.into_parts();
-            commands::claims::run(file.as_deref(), flags, &only, fail_on)
+        Command::Claims(options) => {
+            commands::claims::run(options.scenario.as_deref(), options.settings, &options.only, options.fail_on)
         }
-        Command::Load(args) => commands::load::run(&args.into_assignment()?),
-        Command::Pipeline(args) => commands::pipeline::run(args.into_question()),
-        Command::Compare(args) => commands::compare::run(&args.into_question()),
-        Command::Trend(args) => commands::trend::run(&args.files, args.metric, args.same_machine, args.format),
-        Command::Report(args) => commands::report::run(&args.result, args.format),
-        Command::Serve(args) => {
-            let endpoint = args.endpoint.as_ref().map(Endpoint::as_str);
-            commands::serve::run(&args.mode, args.addr, endpoint, args.payment_delay)
+        Command::Load(options) => commands::load::run(&options),
+        Command::Pipeline(options) => commands::pipeline::run(*options),
+        Command::Compare(options) => commands::compare::run(&options),
+        Command::Trend(options) => {
+            commands::trend::run(&options.files, options.metric, options.same_machine, options.format)
         }
-        Command::Sink(args) => commands::sink::run(args.addr, args.fault, args.format),
-        Command::Modes(args) => commands::modes::run(args.mode.as_ref(), args.format),
-        Command::Selftest(args) => commands::selftest::run(&args.into_asked()),
-        Command::Probe(args) => commands::probe::run(&args.probes(), args.format, args.quiet),
+        Command::Report(options) => commands::report::run(&options.result, options.format),
+        Command::Serve(options) => {
+            let endpoint = options.endpoint.as_ref().map(Endpoint::as_str);
+            commands::serve::run(&options.mode, options.addr, endpoint, options.payment_delay)
+        }
+        Command::Sink(options) => commands::sink::run(options.addr, options.fault, options.format),
+        Command::Modes(options) => commands::modes::run(options.mode.as_ref(), options.format),
+        Command::Selftest(options) => commands::selftest::run(&options),
+        Command::Probe(options) => commands::probe::run(&options.probes(), options.format, options.quiet),
         Command::Completions { shell } => {
             cli::completions(shell, &mut std::io::stdout());
             Ok(())

@@ -5,36 +5,34 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::formats;
-use crate::commands::compare::Question as Comparison;
 use crate::experiment::gate::Gate;
 use crate::experiment::scenario::Format;
-use crate::verdict::compare::Options;
 
 /// `otelbench compare`.
 #[derive(Debug, Args)]
-#[command(after_help = COMPARE_HELP)]
-pub struct CompareArgs {
-    /// The result to compare with
-    base: PathBuf,
-    /// The result in question
+#[command(after_help = HELP)]
+pub struct CompareOptions {
+    /// Result to compare with
+    pub base: PathBuf,
+    /// Result to judge
     #[arg(value_name = "CAND")]
-    candidate: PathBuf,
+    pub candidate: PathBuf,
     /// How much worse the candidate may be, such as `cpu_us_per_request:full=5%`, or without an arm for every treatment; can
     /// be repeated [default: those of CAND's scenario]
     #[arg(long, value_name = "METRIC[:ARM]=PCT%")]
-    max_regression: Vec<Gate>,
+    pub max_regression: Vec<Gate>,
     /// Compare microseconds, response times, rates and memory too: both ran on one machine in one state
     #[arg(long)]
-    same_machine: bool,
+    pub same_machine: bool,
     /// Stored results of the same code, scenario and machine, which tell how much runs differ; three or more
     #[arg(long, value_name = "FILE", num_args = 1..)]
-    history: Vec<PathBuf>,
-    /// What to print
+    pub history: Vec<PathBuf>,
+    /// Format of the report on stdout
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = formats())]
-    format: Format,
+    pub format: Format,
 }
 
-const COMPARE_HELP: &str = "\
+const HELP: &str = "\
 What is compared is the ratio of an arm to the baseline of its own run, because microseconds differ \
 from day to day by more than most changes of code. So cpu_us_per_request:full=5% fails where \
 full/none of CAND is more than 5 % above full/none of BASE beyond chance, and what happens to full \
@@ -50,16 +48,3 @@ Examples:
 
 Exit codes: 0 every gate holds, 1 a gate fails, 2 a file or flag is wrong, 3 a gate is undecided, \
 4 the results do not compare, or a gate has nothing to judge.";
-
-impl CompareArgs {
-    /// What the flags ask for.
-    pub fn into_question(self) -> Comparison {
-        Comparison {
-            base: self.base,
-            candidate: self.candidate,
-            history: self.history,
-            options: Options { same_machine: self.same_machine, gates: self.max_regression },
-            format: self.format,
-        }
-    }
-}

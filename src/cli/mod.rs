@@ -12,30 +12,30 @@ mod run;
 mod selftest;
 mod serve;
 mod sink;
+mod subset;
 mod trend;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::TypedValueParser;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use serde::de::DeserializeOwned;
 
-use crate::experiment::scenario::Format;
+use crate::experiment::scenario::{Format, named};
 use crate::studies::isolated::{self, Estimator};
 use crate::studies::probe::{self as probes, Probe, Which};
 
-pub use self::capacity::CapacityArgs;
-pub use self::claims::ClaimsArgs;
-pub use self::compare::CompareArgs;
-pub use self::load::LoadArgs;
-pub use self::modes::ModesArgs;
-pub use self::pipeline::PipelineArgs;
-pub use self::probe::ProbeArgs;
-pub use self::report::ReportArgs;
-pub use self::run::RunArgs;
-pub use self::selftest::SelftestArgs;
-pub use self::serve::ServeArgs;
-pub use self::sink::SinkArgs;
-pub use self::trend::TrendArgs;
+pub use self::capacity::CapacityOptions;
+pub use self::claims::{ClaimsOptions, FailOn};
+pub use self::compare::CompareOptions;
+pub use self::load::{LoadOptions, Pace};
+pub use self::modes::ModesOptions;
+pub use self::pipeline::PipelineOptions;
+pub use self::probe::ProbeOptions;
+pub use self::report::ReportOptions;
+pub use self::run::RunOptions;
+pub use self::selftest::SelftestOptions;
+pub use self::serve::ServeOptions;
+pub use self::sink::SinkOptions;
+pub use self::trend::TrendOptions;
 
 /// What telemetry costs a Rust service, with an interval on every number and proof that the telemetry arrived.
 #[derive(Debug, Parser)]
@@ -68,31 +68,31 @@ Exit codes: 0 done, 1 a gate failed, 2 usage or input, 3 inconclusive, 4 the mea
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Measure the overhead of telemetry modes
-    Run(Box<RunArgs>),
+    Run(Box<RunOptions>),
     /// Find the highest rate that each mode sustains within an SLO
-    Capacity(Box<CapacityArgs>),
+    Capacity(Box<CapacityOptions>),
     /// Put published claims about the cost of telemetry to the test, a verdict each
-    Claims(Box<ClaimsArgs>),
+    Claims(Box<ClaimsOptions>),
     /// Find the highest rate of spans that batch settings take without loss, and settings for a rate
-    Pipeline(Box<PipelineArgs>),
+    Pipeline(Box<PipelineOptions>),
     /// Compare two stored results, and fail where the second is worse than a gate allows
-    Compare(CompareArgs),
+    Compare(CompareOptions),
     /// Follow a metric through a series of stored results, and show where it changed
-    Trend(TrendArgs),
+    Trend(TrendOptions),
     /// Render a stored result again
-    Report(ReportArgs),
+    Report(ReportOptions),
     /// Put load on any HTTP target with the generator alone
-    Load(Box<LoadArgs>),
+    Load(Box<LoadOptions>),
     /// Run the order service alone, in one mode
-    Serve(Box<ServeArgs>),
+    Serve(Box<ServeOptions>),
     /// Run the OTLP receiver alone
-    Sink(SinkArgs),
+    Sink(SinkOptions),
     /// List the telemetry modes and what each consists of
-    Modes(ModesArgs),
+    Modes(ModesOptions),
     /// Prove on this machine that the numbers can be trusted
-    Selftest(SelftestArgs),
+    Selftest(SelftestOptions),
     /// Show the pitfalls of the telemetry crates at work, and what to do about each
-    Probe(ProbeArgs),
+    Probe(ProbeOptions),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -140,13 +140,6 @@ pub fn completions(shell: Shell, out: &mut impl std::io::Write) {
 
 fn formats() -> impl TypedValueParser<Value = Format> {
     named::<Format>(&["table", "json", "markdown"])
-}
-
-/// A value that is known by these names, as in a scenario file.
-fn named<T: DeserializeOwned + Clone + Send + Sync + 'static>(
-    names: &'static [&'static str],
-) -> impl TypedValueParser<Value = T> {
-    PossibleValuesParser::new(names).try_map(|name| serde_json::from_value::<T>(serde_json::Value::String(name)))
 }
 
 #[cfg(test)]

@@ -8,11 +8,11 @@ use crate::experiment::scenario::Format;
 
 /// `otelbench modes`.
 #[derive(Debug, Args)]
-pub struct ModesArgs {
-    /// Show the parts of this one
+pub struct ModesOptions {
+    /// Mode whose parts to show
     #[arg(value_parser = mode::named)]
     pub mode: Option<Mode>,
-    /// What to print
+    /// Format of the list
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = named::<Format>(&["table", "json"]))]
     pub format: Format,
 }

@@ -8,12 +8,12 @@ use crate::studies::probe::{self, Probe};
 
 /// `otelbench probe`.
 #[derive(Debug, Args)]
-#[command(after_help = probe_help())]
-pub struct ProbeArgs {
-    /// The probes to run [default: all]
+#[command(after_help = help())]
+pub struct ProbeOptions {
+    /// Probes to run [default: all]
     #[arg(value_name = "NAME", value_parser = probe::named)]
     names: Vec<Probe>,
-    /// What to print
+    /// Format of the report on stdout
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = formats())]
     pub format: Format,
     /// No progress on stderr
@@ -21,7 +21,7 @@ pub struct ProbeArgs {
     pub quiet: bool,
 }
 
-impl ProbeArgs {
+impl ProbeOptions {
     /// The probes that are asked for, each once, in the order of the list.
     pub fn probes(&self) -> Vec<Probe> {
         let asked = |probe: &Probe| self.names.is_empty() || self.names.iter().any(|named| named.name == probe.name);
@@ -29,7 +29,7 @@ impl ProbeArgs {
     }
 }
 
-fn probe_help() -> String {
+fn help() -> String {
     let probes = probe::all();
     let width = probes.iter().map(|probe| probe.name.len()).max().unwrap_or(0);
     let lines: Vec<String> = probes.iter().map(|probe| format!("  {:width$}  {}", probe.name, probe.title)).collect();

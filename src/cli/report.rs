@@ -12,10 +12,10 @@ use crate::experiment::scenario::Format;
 #[command(
     after_help = "Examples:\n  otelbench report results/run.json\n  otelbench report results/run.jsonl    the records of a run that was killed"
 )]
-pub struct ReportArgs {
-    /// A result document, or the records file of a run that was cut short
+pub struct ReportOptions {
+    /// Result document, or the records file of a run that was cut short
     pub result: PathBuf,
-    /// What to print
+    /// Format of the report on stdout
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = formats())]
     pub format: Format,
 }

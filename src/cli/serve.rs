@@ -11,23 +11,23 @@ use crate::experiment::units::parse_duration;
 
 /// `otelbench serve`.
 #[derive(Debug, Args)]
-#[command(after_help = SERVE_EXAMPLES)]
-pub struct ServeArgs {
-    /// The telemetry mode
+#[command(after_help = EXAMPLES)]
+pub struct ServeOptions {
+    /// Telemetry mode
     #[arg(long, default_value = "full", value_parser = mode::named)]
     pub mode: Mode,
-    /// Where to listen
+    /// Address to listen on
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
     pub addr: SocketAddr,
-    /// An OTLP/gRPC collector [default: the one the `OTEL_*` variables name, or the SDK's]
+    /// OTLP/gRPC collector [default: the one the `OTEL_*` variables name, or the SDK's]
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<Endpoint>,
-    /// What the payment takes
+    /// Simulated payment duration
     #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = parse_duration)]
     pub payment_delay: Duration,
 }
 
-const SERVE_EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   otelbench serve --mode full --addr 127.0.0.1:3000 --endpoint http://localhost:4317
   curl -X POST http://127.0.0.1:3000/order \\

@@ -10,20 +10,20 @@ use crate::experiment::scenario::Format;
 
 /// `otelbench sink`.
 #[derive(Debug, Args)]
-#[command(after_help = SINK_EXAMPLES)]
-pub struct SinkArgs {
-    /// Where to listen, for OTLP/gRPC and OTLP/HTTP alike
+#[command(after_help = EXAMPLES)]
+pub struct SinkOptions {
+    /// Address to listen on, for OTLP/gRPC and OTLP/HTTP alike
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4317")]
     pub addr: SocketAddr,
-    /// What goes wrong, and when, as below; may be repeated
+    /// Fault to show, and when, as below. Can be repeated
     #[arg(long, value_name = "FAULT")]
     pub fault: Vec<Fault>,
-    /// What to print at the end
+    /// Format of the report at the end
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = named::<Format>(&["table", "json"]))]
     pub format: Format,
 }
 
-const SINK_EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Faults are written [SIGNAL/]KIND[:ARG][@FROM[..UNTIL]], the times from when it listens; SIGNAL is traces, metrics or logs:
   down                    the port is closed, and connections are cut
   slow:TIME               answers come later

@@ -5,7 +5,7 @@ use crate::experiment::arrivals::Arrivals;
 use crate::experiment::generator::Pacing;
 use crate::experiment::payload::UserIds;
 use crate::experiment::placement::{IdleCores, Pinning};
-use crate::experiment::scenario::{Isolation, ModeNames, Payment, Settings, Transport, Until};
+use crate::experiment::scenario::{Isolation, Payment, Settings, Transport, Until};
 
 #[test]
 fn the_command_line_is_consistent() {
@@ -28,7 +28,7 @@ fn every_option_of_run_reaches_the_settings() {
     let Settings {
         name: None,
         rps: Some(_),
-        mode: Some(ModeNames(modes)),
+        mode: Some(modes),
         modes: None,
         baseline: Some(_),
         no_placebo: Some(true),

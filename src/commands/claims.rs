@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
 use tokio::runtime::Handle;
 
 use super::run::{self, Cut, cannot, clock_seed, default_out, play, processes, write};
 use super::{Failure, colour, put, signalled, signals};
+use crate::cli::FailOn;
 use crate::experiment::mode::{self, Export, Mode, Tls, UnknownMode};
 use crate::experiment::scenario::{Format, Settings};
 use crate::experiment::units::Rate;
@@ -27,16 +27,6 @@ use crate::verdict::claims::{Claim, Encounter, Evidence, Verdict};
 
 /// Time that a stranger's export may take, retries included.
 const A_TRY: Duration = Duration::from_secs(1);
-
-/// What makes the command fail although everything was measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FailOn {
-    /// A claim that is refuted.
-    Refuted,
-    /// One that is refuted or inconclusive.
-    Inconclusive,
-}
 
 /// Measures what the claims take and judges them.
 ///

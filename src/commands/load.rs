@@ -1,16 +1,17 @@
 //! `otelbench load`: the load generator alone, against any HTTP target.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::Uri;
+use http::{Method, Uri};
 
 use super::{Failure, enough_descriptors, enough_ports, put, put_json, signalled, signals};
+use crate::cli::{LoadOptions, Pace};
 use crate::experiment::arrivals::Arrivals;
-use crate::experiment::generator::{Pacing, shards};
-use crate::experiment::placement::{IdleCores, Pinning, Placement};
-use crate::experiment::scenario::{Format, TwoRates};
+use crate::experiment::generator::shards;
+use crate::experiment::placement::{Pinning, Placement};
+use crate::experiment::scenario::{Format, Transport, TwoRates};
 use crate::experiment::units::{Rate, grouped};
 use crate::generator::{Client, Constant, Generator, Load, Target};
 use crate::lab::progress;
@@ -18,84 +19,41 @@ use crate::os::cores;
 use crate::os::cores::KeptAwake;
 use crate::record::load::{LoadResult, Quantiles, Verdict};
 
-/// How many requests per second.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Pace {
-    /// As many as the arrivals make at this rate, or by themselves.
-    Rate(Rate),
-    /// As many as the connections allow.
-    Max,
-}
-
-/// What to send where, and how.
-#[derive(Clone, Debug)]
-pub struct Assignment {
-    /// The target.
-    pub url: Uri,
-    /// Requests per second; `None` where nothing was said.
-    pub rps: Option<Pace>,
-    /// How long arrivals are due.
-    pub duration: Duration,
-    /// Keep-alive connections.
-    pub connections: usize,
-    /// Threads that share them; `None` for what the rate needs.
-    pub shards: Option<usize>,
-    /// What cores do that have no work.
-    pub idle_cores: IdleCores,
-    /// HTTP/2 with so many requests at a time on each connection; `None` for HTTP/1.1.
-    pub streams: Option<usize>,
-    /// Arrival process.
-    pub arrivals: Arrivals,
-    /// How to wait for the next arrival.
-    pub pacing: Pacing,
-    /// The request's method.
-    pub method: http::Method,
-    /// Headers beside `host` and `content-length`.
-    pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
-    /// The request's body.
-    pub body: String,
-    /// Time a request may take from when it was written.
-    pub timeout: Duration,
-    /// Seeds random arrivals.
-    pub seed: u64,
-    /// What to print.
-    pub format: Format,
-}
-
 /// Puts the load on, and reports on it; a signal cuts it short.
 ///
 /// # Errors
 /// As the contract's exit codes have it.
-pub fn run(assignment: &Assignment) -> Result<(), Failure> {
-    let pace = pace(assignment)?;
-    let addr = resolve(&assignment.url)?;
-    enough_descriptors(assignment.connections, assignment.connections)?;
-    enough_ports(assignment.connections)?;
+pub fn run(options: &LoadOptions) -> Result<(), Failure> {
+    let (pace, client) = (pace(options)?, client(options)?);
+    let addr = resolve(&options.url)?;
+    let connections = options.connections.get();
+    enough_descriptors(connections, connections)?;
+    enough_ports(connections)?;
     let failed = |error: std::io::Error| Failure::Invalid(format!("cannot put load on {addr}: {error}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(failed)?;
     let cores = cores::allowed_cores();
     let peak = match pace {
-        Pace::Rate(rate) => Some(assignment.arrivals.peak(rate)),
+        Pace::Rate(rate) => Some(options.arrivals.peak(rate)),
         Pace::Max => None,
     };
-    let shards = assignment.shards.unwrap_or_else(|| shards(peak, cores.len()));
+    let shards = options.shards.map_or_else(|| shards(peak, cores.len()), NonZeroUsize::get);
     // Where the target runs is not known here: it is left to the scheduler, and taken to need one core.
-    let placement = Placement::of(Pinning::None, assignment.idle_cores, &cores, shards, 1);
+    let placement = Placement::of(Pinning::None, options.idle_cores, &cores, shards, 1);
     let _awake = KeptAwake::on(&placement.awake).map_err(failed)?;
     let target = Target {
-        requests: Arc::new(Constant(request(assignment))),
-        connections: assignment.connections,
+        requests: Arc::new(Constant(request(options))),
+        connections,
         shards,
-        client: assignment.streams.map_or(Client::Raw(addr), |streams| Client::Http2 { addr, streams }),
-        pacing: assignment.pacing,
+        client: client(addr),
+        pacing: options.pacing,
         may_spin: placement.spare,
         cores: placement.generator,
-        timeout: assignment.timeout,
+        timeout: options.timeout,
     };
     let (played, signal) = runtime.block_on(async {
         let mut told = signals().map_err(failed)?;
         let generator = Generator::start(target).await.map_err(failed)?;
-        let playing = play(&generator, assignment, pace);
+        let playing = play(&generator, options, pace);
         tokio::pin!(playing);
         tokio::select! {
             played = &mut playing => Ok((played.map_err(failed)?, None)),
@@ -103,10 +61,10 @@ pub fn run(assignment: &Assignment) -> Result<(), Failure> {
                 generator.cut_short();
                 Ok((playing.await.map_err(failed)?, Some(signal)))
             }
-            never = progress::pass(format!("load on {addr}"), assignment.duration) => match never {},
+            never = progress::pass(format!("load on {addr}"), options.duration) => match never {},
         }
     })?;
-    match assignment.format {
+    match options.format {
         Format::Json => put_json(&played)?,
         Format::Table | Format::Markdown => put(&in_words(&played))?,
     }
@@ -120,9 +78,9 @@ pub fn run(assignment: &Assignment) -> Result<(), Failure> {
 }
 
 /// The pace asked for, or the usual one.
-fn pace(assignment: &Assignment) -> Result<Pace, Failure> {
-    let arrivals = &assignment.arrivals;
-    match assignment.rps {
+fn pace(options: &LoadOptions) -> Result<Pace, Failure> {
+    let arrivals = &options.arrivals;
+    match options.rps {
         Some(Pace::Max) if *arrivals != Arrivals::Constant => Err(Failure::Usage(format!(
             "--rps max and --arrivals {arrivals} contradict each other: as fast as the connections allow, nothing waits to \
              be due; leave --arrivals out, or give --rps a number"
@@ -136,28 +94,46 @@ fn pace(assignment: &Assignment) -> Result<Pace, Failure> {
     }
 }
 
-async fn play(generator: &Generator, assignment: &Assignment, pace: Pace) -> std::io::Result<LoadResult> {
+/// The client that the flags ask for, once there is an address.
+fn client(options: &LoadOptions) -> Result<impl FnOnce(SocketAddr) -> Client + use<>, Failure> {
+    if options.transport == Transport::Direct {
+        let why = "only `otelbench run` has its service at hand to call; a URL is loaded over tcp";
+        return Err(Failure::Usage(format!("--transport direct: {why}")));
+    }
+    let streams = match (options.http2, options.streams) {
+        (false, Some(n)) => {
+            let why = "an HTTP/1.1 connection carries one request at a time; add --http2, or raise --connections";
+            return Err(Failure::Usage(format!("--streams {n}: {why}")));
+        }
+        (http2, streams) => http2.then(|| streams.map_or(1, NonZeroUsize::get)),
+    };
+    Ok(move |addr| streams.map_or(Client::Raw(addr), |streams| Client::Http2 { addr, streams }))
+}
+
+async fn play(generator: &Generator, options: &LoadOptions, pace: Pace) -> std::io::Result<LoadResult> {
     match pace {
-        Pace::Max => generator.saturate(assignment.duration).await,
+        Pace::Max => generator.saturate(options.duration).await,
         Pace::Rate(rate) => {
-            let (arrivals, duration) = (assignment.arrivals.clone(), assignment.duration);
-            generator.play(Load { arrivals, rate, duration, seed: assignment.seed, first_seq: 0 }).await
+            let (arrivals, duration) = (options.arrivals.clone(), options.duration);
+            generator.play(Load { arrivals, rate, duration, seed: options.seed, first_seq: 0 }).await
         }
     }
 }
 
 /// The request as it goes over the wire.
-fn request(assignment: &Assignment) -> Vec<u8> {
-    let path = assignment.url.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let host = assignment.url.authority().map_or("", http::uri::Authority::as_str);
-    let mut request = format!("{} {path} HTTP/1.1\r\nhost: {host}\r\n", assignment.method).into_bytes();
-    for (name, value) in &assignment.headers {
+fn request(options: &LoadOptions) -> Vec<u8> {
+    let path = options.url.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let host = options.url.authority().map_or("", http::uri::Authority::as_str);
+    let usual = if options.body.is_empty() { Method::GET } else { Method::POST };
+    let method = options.method.as_ref().unwrap_or(&usual);
+    let mut request = format!("{} {path} HTTP/1.1\r\nhost: {host}\r\n", method).into_bytes();
+    for (name, value) in &options.header {
         request.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
     }
-    if !assignment.body.is_empty() {
-        request.extend(format!("content-length: {}\r\n", assignment.body.len()).into_bytes());
+    if !options.body.is_empty() {
+        request.extend(format!("content-length: {}\r\n", options.body.len()).into_bytes());
     }
-    request.extend([b"\r\n", assignment.body.as_bytes()].concat());
+    request.extend([b"\r\n", options.body.as_bytes()].concat());
     request
 }
 

@@ -1,6 +1,7 @@
 //! `otelbench pipeline`: the highest rate of spans that batch settings take without loss, and settings for a rate.
 
 use std::env;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -8,6 +9,7 @@ use serde::Serialize;
 
 use super::run::{cannot, clock_seed, default_out, make_way, processes};
 use super::{Failure, Signal, colour, put, put_json, signalled, signals};
+use crate::cli::PipelineOptions;
 use crate::experiment::mode::{Layer, Mode, Sampler, SpanExporter, Traces};
 use crate::experiment::scenario::{Format, environment_names_a_collector};
 use crate::experiment::units::Rate;
@@ -24,37 +26,6 @@ use crate::sut::telemetry::Destination;
 
 /// Name and major version of the document.
 const SCHEMA: &str = "otelbench.pipeline/1";
-
-/// What to measure, and how.
-#[derive(Clone, Debug)]
-pub struct Question {
-    /// The telemetry mode.
-    pub mode: Mode,
-    /// Spans that the queue holds; `None` for the mode's own, or the environment's.
-    pub queue: Option<usize>,
-    /// Spans in one export at most; `None` as above.
-    pub batch: Option<usize>,
-    /// Longest time that a span waits for its batch; `None` as above.
-    pub delay: Option<Duration>,
-    /// Spans a second to recommend settings for.
-    pub target: Option<Rate>,
-    /// The stall that they should take.
-    pub stall: Duration,
-    /// Length of a step.
-    pub step: Duration,
-    /// Searches.
-    pub rounds: u32,
-    /// Draws where they start; `None` for the clock's.
-    pub seed: Option<u64>,
-    /// A collector; `None` for the embedded sink.
-    pub endpoint: Option<String>,
-    /// Where the result goes.
-    pub out: Option<PathBuf>,
-    /// What to print.
-    pub format: Format,
-    /// Whether to say nothing of the progress.
-    pub quiet: bool,
-}
 
 /// The stored result.
 #[derive(Debug, Serialize)]
@@ -82,26 +53,26 @@ enum Cut {
 ///
 /// # Errors
 /// As the contract's exit codes have it.
-pub fn run(question: Question) -> Result<(), Failure> {
-    let traces = sending(&question.mode)?;
-    let batching = batching(&question, traces)?;
+pub fn run(options: PipelineOptions) -> Result<(), Failure> {
+    let traces = sending(&options.mode)?;
+    let batching = batching(&options, traces)?;
     let slim = traces.layer == Layer::Slim;
     let started = SystemTime::now();
-    let out = question.out.clone().unwrap_or_else(|| default_out("pipeline", started));
+    let out = options.out.clone().unwrap_or_else(|| default_out("pipeline", started));
     make_way(&out)?;
     let setup = Setup {
-        mode: question.mode.name.clone(),
+        mode: options.mode.name.clone(),
         batching,
-        step: question.step,
-        rounds: question.rounds,
-        target: question.target,
-        stall: question.stall,
-        seed: question.seed.unwrap_or_else(|| clock_seed(started)),
+        step: options.step,
+        rounds: options.rounds.get(),
+        target: options.spans_per_second,
+        stall: options.stall,
+        seed: options.seed.unwrap_or_else(|| clock_seed(started)),
     };
-    let (format, quiet) = (question.format, question.quiet);
+    let (format, quiet) = (options.format, options.quiet);
 
     let mut steps = Vec::new();
-    let cut = measure(&setup, question, &mut steps)?;
+    let cut = measure(&setup, options, &mut steps)?;
 
     let document = Document {
         schema: SCHEMA,
@@ -155,14 +126,22 @@ fn sending(mode: &Mode) -> Result<&Traces, Failure> {
 }
 
 /// The settings that are searched: the flags', or those of the `OTEL_BSP_*` variables, or the mode's.
-fn batching(question: &Question, traces: &Traces) -> Result<Batching, Failure> {
+fn batching(options: &PipelineOptions, traces: &Traces) -> Result<Batching, Failure> {
     // As the SDK reads them: what is not a number counts for nothing.
     let number = |name: &str| env::var(name).ok()?.parse::<usize>().ok().filter(|number| *number > 0);
     let delay = number("OTEL_BSP_SCHEDULE_DELAY").map(|ms| Duration::from_millis(ms as u64));
     let batching = Batching {
-        queue: question.queue.or_else(|| number("OTEL_BSP_MAX_QUEUE_SIZE")).unwrap_or(traces.queue),
-        batch: question.batch.or_else(|| number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE")).unwrap_or(traces.batch),
-        delay: question.delay.or(delay).unwrap_or(traces.delay),
+        queue: options
+            .queue
+            .map(NonZeroUsize::get)
+            .or_else(|| number("OTEL_BSP_MAX_QUEUE_SIZE"))
+            .unwrap_or(traces.queue),
+        batch: options
+            .batch
+            .map(NonZeroUsize::get)
+            .or_else(|| number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE"))
+            .unwrap_or(traces.batch),
+        delay: options.delay.or(delay).unwrap_or(traces.delay),
     };
     if batching.batch > batching.queue {
         return Err(Failure::Usage(format!(
@@ -174,15 +153,14 @@ fn batching(question: &Question, traces: &Traces) -> Result<Batching, Failure> {
 }
 
 /// Plays the study, until it is done, fails, or a signal ends it.
-fn measure(setup: &Setup, question: Question, steps: &mut Vec<Step>) -> Result<Option<Cut>, Failure> {
+fn measure(setup: &Setup, options: PipelineOptions, steps: &mut Vec<Step>) -> Result<Option<Cut>, Failure> {
     let (executable, runtime) = processes()?;
-    let collector = match question.endpoint {
-        Some(url) => Collector::Elsewhere(Some(url)),
+    let collector = match options.endpoint {
+        Some(url) => Collector::Elsewhere(Some(url.as_str().to_owned())),
         None if environment_names_a_collector() => Collector::Elsewhere(None),
         None => Collector::Embedded(Sink::start().map_err(|e| cannot("start the sink", &e))?),
     };
-    let mut emitters =
-        Emitters { executable, mode: question.mode, step: question.step, collector, quiet: question.quiet };
+    let mut emitters = Emitters { executable, mode: options.mode, step: options.step, collector, quiet: options.quiet };
     runtime.block_on(async {
         let mut told = signals().map_err(|e| cannot("listen for signals", &e))?;
         tokio::select! {

@@ -6,60 +6,25 @@ use std::time::{Duration, SystemTime};
 
 use super::run::{Cut, clock_seed, default_out, judged, make_way, play, write};
 use super::{Failure, print};
-use crate::experiment::scenario::{Format, Scenario, ScenarioError};
+use crate::cli::SelftestOptions;
+use crate::experiment::scenario::{Scenario, ScenarioError, Settings};
 use crate::experiment::units::Rate;
 use crate::record::result::Document;
 use crate::studies::selftest::scenarios::{self, INJECTED, INJECTED_IN_REPEATS, Measure};
 use crate::studies::selftest::{Repeat, Selftest, checks, repeats};
 
-/// What is asked for.
-#[derive(Clone, Debug)]
-pub struct Asked {
-    /// Short runs beside the checks.
-    pub aa: u32,
-    /// Requests per second where costs are compared.
-    pub rps: Rate,
-    /// Fresh launches of every arm where costs are compared; `None` for as many as fit the time.
-    pub rounds: Option<NonZeroU32>,
-    /// Slices of each arm in each of them.
-    pub slices: NonZeroU32,
-    /// Length of a slice; `None` for what fits the time.
-    pub slice: Option<Duration>,
-    /// Load before the first; `None` for what fits the time.
-    pub warmup: Option<Duration>,
-    /// Seed of the orders of play.
-    pub seed: Option<u64>,
-    /// Where the result goes.
-    pub out: Option<PathBuf>,
-    /// What is printed.
-    pub format: Format,
-    /// No progress on stderr.
-    pub quiet: bool,
-}
-
-impl Asked {
-    /// With these where nothing is asked for.
-    fn measure(&self, rounds: u32, slice: u64, warmup: u64) -> Measure {
-        Measure {
-            rps: self.rps,
-            rounds: self.rounds.or(NonZeroU32::new(rounds)).unwrap_or(NonZeroU32::MIN),
-            slices: self.slices,
-            slice: self.slice.unwrap_or(Duration::from_millis(slice)),
-            warmup: self.warmup.unwrap_or(Duration::from_millis(warmup)),
-        }
-    }
-}
-
 /// Proves on this machine that the numbers can be trusted, or says which cannot.
 ///
 /// # Errors
 /// [`Failure::Invalid`] where a check fails; else as the contract's exit codes have it.
-pub fn run(asked: &Asked) -> Result<(), Failure> {
+pub fn run(options: &SelftestOptions) -> Result<(), Failure> {
+    let SelftestOptions { aa, settings } = options;
+    let (format, quiet) = (settings.format.unwrap_or_default(), settings.quiet.unwrap_or(false));
     let started = SystemTime::now();
-    let out = asked.out.clone().unwrap_or_else(|| default_out("selftest", started));
+    let out = settings.out.clone().unwrap_or_else(|| default_out("selftest", started));
     make_way(&out)?;
-    let plays = Plays { out: &out, seed: asked.seed.unwrap_or_else(|| clock_seed(started)), quiet: asked.quiet };
-    let measure = asked.measure(12, 500, 200);
+    let plays = Plays { out: &out, seed: settings.seed.unwrap_or_else(|| clock_seed(started)), quiet };
+    let measure = measured(settings, 12, 500, 200);
 
     let (calibration, cut) = plays.play("what a request costs", "calibration", scenarios::calibration(measure))?;
     if cut.is_some() {
@@ -71,21 +36,21 @@ pub fn run(asked: &Asked) -> Result<(), Failure> {
     })?;
     plays.say("injected costs");
     let scenario = scenarios::injected(measure, base_us, &INJECTED).map_err(usage)?;
-    let (mut document, mut cut) = play(&scenario, plays.seed, &out, asked.quiet)?;
+    let (mut document, mut cut) = play(&scenario, plays.seed, &out, quiet)?;
 
-    let mut selftest = Selftest { repeats_planned: asked.aa, ..Selftest::default() };
+    let mut selftest = Selftest { repeats_planned: *aa, ..Selftest::default() };
     if cut.is_none() {
         cut = plays.check(measure, &calibration, &document, &mut selftest)?;
     }
-    if cut.is_none() && asked.aa > 0 {
-        cut = plays.repeat(asked.measure(8, 100, 100), base_us, &mut selftest)?;
+    if cut.is_none() && *aa > 0 {
+        cut = plays.repeat(measured(settings, 8, 100, 100), base_us, &mut selftest)?;
     }
     document.partial |= cut.is_some();
     let failed = selftest.failed().join(", ");
     document.selftest = Some(selftest);
     write(&document, &out)?;
-    print(&document, asked.format)?;
-    if !asked.quiet {
+    print(&document, format)?;
+    if !quiet {
         eprintln!("result: {}", out.display());
     }
     match cut {
@@ -94,6 +59,17 @@ pub fn run(asked: &Asked) -> Result<(), Failure> {
         None => {
             Err(Failure::Invalid(format!("what is measured on this machine is not to be trusted; failed: {failed}")))
         }
+    }
+}
+
+/// Rates and lengths: those of the settings, and these where they say nothing.
+fn measured(settings: &Settings, rounds: u32, slice_ms: u64, warmup_ms: u64) -> Measure {
+    Measure {
+        rps: settings.rps.unwrap_or(Rate::TEN_THOUSAND),
+        rounds: settings.rounds.or(NonZeroU32::new(rounds)).unwrap_or(NonZeroU32::MIN),
+        slices: settings.slices.unwrap_or(NonZeroU32::MIN),
+        slice: settings.slice.unwrap_or(Duration::from_millis(slice_ms)),
+        warmup: settings.warmup.unwrap_or(Duration::from_millis(warmup_ms)),
     }
 }
 

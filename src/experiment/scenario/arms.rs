@@ -104,7 +104,7 @@ impl Settings {
     /// The conditions to compare, which what is asked of them must fit.
     pub(super) fn arms(&self, baseline: &Mode, treatments: &[Mode]) -> Result<Vec<Arm>, ScenarioError> {
         let no_placebo = self.no_placebo.unwrap_or(false);
-        let faults = self.fault.as_ref().map_or(&[][..], |faults| &faults.0);
+        let faults = self.fault.as_deref().unwrap_or_default();
         let arms = match &self.against {
             None => arms(baseline, treatments, faults, no_placebo)?,
             Some(_) if self.baseline.is_some() => return Err(ScenarioError::TwoBaselines(baseline.name.clone())),
@@ -120,7 +120,7 @@ impl Settings {
             None => arm.role != Role::Baseline,
         });
         let names: Vec<&str> = candidates.map(|arm| arm.name.as_str()).collect();
-        for gate in self.max_regression.iter().flat_map(|gates| &gates.0) {
+        for gate in self.max_regression.iter().flatten() {
             gate.arms(&names, &names)?;
         }
         Ok(arms)

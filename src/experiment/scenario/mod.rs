@@ -30,8 +30,9 @@ pub(crate) use self::collector::environment_names_a_collector;
 pub use self::collector::{Collector, Endpoint};
 pub use self::errors::{ScenarioError, TwoRates};
 pub use self::faults::{Faults, FaultsError};
-pub use self::modes::{ModeName, ModeNames, OwnModes};
-pub use self::settings::{OneOrMany, Settings};
+pub use self::modes::{ModeName, OwnModes};
+pub use self::settings::Settings;
+pub(crate) use self::settings::named;
 pub use self::until::{Until, UntilError, half_width};
 
 /// What to measure, with every default filled in; stored in the result.

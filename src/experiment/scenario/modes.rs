@@ -41,26 +41,21 @@ impl FromStr for ModeName {
     }
 }
 
-/// One mode or several: `"full"`, `"metrics,full"` or `["metrics", "full"]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ModeNames(pub Vec<ModeName>);
-
-impl<'de> Deserialize<'de> for ModeNames {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a mode name or an array of mode names")]
-        enum Written {
-            Joined(String),
-            Listed(Vec<String>),
-        }
-        let written = Spanned::<Written>::deserialize(deserializer)?;
-        let at = written.span();
-        let names: Vec<String> = match written.into_inner() {
-            Written::Joined(text) => text.split(',').map(str::to_owned).collect(),
-            Written::Listed(names) => names,
-        };
-        Ok(Self(names.iter().map(|name| ModeName { name: name.trim().to_owned(), at: at.clone() }).collect()))
+/// Reads one mode or several: `"full"`, `"metrics,full"` or `["metrics", "full"]`.
+pub(super) fn mode_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<ModeName>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a mode name or an array of mode names")]
+    enum Written {
+        Joined(String),
+        Listed(Vec<String>),
     }
+    let written = Spanned::<Written>::deserialize(deserializer)?;
+    let at = written.span();
+    let names: Vec<String> = match written.into_inner() {
+        Written::Joined(text) => text.split(',').map(str::to_owned).collect(),
+        Written::Listed(names) => names,
+    };
+    Ok(Some(names.iter().map(|name| ModeName { name: name.trim().to_owned(), at: at.clone() }).collect()))
 }
 
 /// Modes that the scenario makes itself, each under its name.

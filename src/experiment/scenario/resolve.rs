@@ -82,7 +82,7 @@ impl Scenario {
             None => known("none"),
         };
         let treatments = match &settings.mode {
-            Some(names) => names.0.iter().map(|name| find("mode", name)).collect::<Result<_, _>>()?,
+            Some(names) => names.iter().map(|name| find("mode", name)).collect::<Result<_, _>>()?,
             None => vec![known("metrics"), known("full")],
         };
         settings.the_budget_stands_alone()?;
@@ -172,7 +172,7 @@ impl Scenario {
                 Transport::Direct => placement.on_one_thread(),
             },
             collector,
-            gates: settings.max_regression.map_or_else(Vec::new, |gates| gates.0),
+            gates: settings.max_regression.unwrap_or_default(),
         })
     }
 }

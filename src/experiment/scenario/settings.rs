@@ -1,4 +1,4 @@
-//! What a user asked for, in a file or by flags.
+//! What a user asked for, as a scenario file and the command line have it: each option is written here, once.
 
 use std::fmt;
 use std::fs;
@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
-use super::{
-    Endpoint, Faults, Format, Isolation, ModeName, ModeNames, OwnModes, Payment, ScenarioError, Transport, Until,
-};
+use super::modes::mode_names;
+use super::{Endpoint, Faults, Format, Isolation, ModeName, OwnModes, Payment, ScenarioError, Transport, Until};
 use crate::experiment::arrivals::Arrivals;
 use crate::experiment::gate::Gate;
 use crate::experiment::generator::Pacing;
@@ -19,102 +21,189 @@ use crate::experiment::mode::{self, Mode, UnknownMode};
 use crate::experiment::payload::{Mix, Share, UserIds};
 use crate::experiment::placement::{IdleCores, Pinning};
 use crate::experiment::slo::Slo;
-use crate::experiment::units::{Rate, parse_positive_duration};
+use crate::experiment::units::{Rate, parse_duration, parse_positive_duration};
 use crate::verdict::claims::own::ClaimTables;
 
-/// What a user asked for, in a file or by flags; `None` where nothing was said.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// Names the scenario in the result and in the default path of the result.
-    pub name: Option<String>,
-    /// Requests per second; arrivals that bring their own rates ignore it.
-    pub rps: Option<Rate>,
-    /// The treatments.
-    pub mode: Option<ModeNames>,
-    /// The mode every treatment is compared with.
-    pub baseline: Option<ModeName>,
-    /// Modes of the scenario's own.
-    pub modes: Option<OwnModes>,
-    /// Leaves the second baseline arm out.
-    #[serde(alias = "no-placebo")]
-    pub no_placebo: Option<bool>,
-    /// Fresh launches of every arm.
-    pub rounds: Option<NonZeroU32>,
-    /// Slices of each arm in each round.
-    pub slices: Option<NonZeroU32>,
-    /// What ends the run before its last round.
-    pub until: Option<Until>,
-    /// Time within which rounds and slices are to give the narrowest intervals.
-    #[serde(default, deserialize_with = "positive_duration")]
-    pub budget: Option<Duration>,
-    /// Length of a slice.
-    #[serde(default, deserialize_with = "positive_duration")]
-    pub slice: Option<Duration>,
-    /// Load on every fresh lane before its first slice.
-    #[serde(default, with = "humantime_serde::option")]
-    pub warmup: Option<Duration>,
-    /// Seed of the plan and of random arrivals.
-    pub seed: Option<u64>,
-    /// Arrival process.
-    pub arrivals: Option<Arrivals>,
-    /// Distinct users.
-    pub users: Option<NonZeroU32>,
-    /// Whose each order is.
-    #[serde(alias = "user-ids")]
-    pub user_ids: Option<UserIds>,
-    /// Share of the orders that the service must refuse.
-    #[serde(alias = "error-share")]
-    pub error_share: Option<Share>,
-    /// Whether orders carry a card number and an e-mail address.
-    pub personal: Option<bool>,
-    /// Kinds of requests, with weights.
-    pub mix: Option<Mix>,
-    /// How the generator waits for the next arrival.
-    pub pacing: Option<Pacing>,
-    /// Whether generator and service are kept on cores.
-    pub pinning: Option<Pinning>,
-    /// What cores do that have no work.
-    #[serde(alias = "idle-cores")]
-    pub idle_cores: Option<IdleCores>,
-    /// What carries the requests.
-    pub transport: Option<Transport>,
-    /// Where the generator runs.
-    pub isolation: Option<Isolation>,
-    /// Keep-alive connections.
-    pub connections: Option<NonZeroUsize>,
-    /// Threads of the generator, which share the connections.
-    pub shards: Option<NonZeroUsize>,
-    /// What a capacity is searched within; `run` ignores it.
-    pub slo: Option<Slo>,
-    /// Time a request may take from when it was written.
-    #[serde(default, deserialize_with = "positive_duration")]
-    pub timeout: Option<Duration>,
-    /// Where the payment is made.
-    pub payment: Option<Payment>,
-    /// What the payment takes.
-    #[serde(default, alias = "payment-delay", with = "humantime_serde::option")]
-    pub payment_delay: Option<Duration>,
-    /// Worker threads of the service's runtime.
-    #[serde(alias = "service-threads")]
-    pub service_threads: Option<NonZeroUsize>,
-    /// A real collector instead of the embedded sink.
-    pub endpoint: Option<Endpoint>,
-    /// Claims of the scenario's own, which `claims` puts to the test; `run` ignores them.
-    pub claims: Option<ClaimTables>,
-    /// What goes wrong at the embedded sink; each makes an arm of every treatment that sends.
-    pub fault: Option<OneOrMany<Faults>>,
-    /// Another build of this program, whose arms the treatments are compared with.
-    pub against: Option<PathBuf>,
-    /// How much worse than its reference a candidate may be.
-    #[serde(alias = "max-regression")]
-    pub max_regression: Option<OneOrMany<Gate>>,
-    /// Where the result goes.
-    pub out: Option<PathBuf>,
-    /// What is printed on stdout.
-    pub format: Option<Format>,
-    /// No progress and no warnings on stderr.
-    pub quiet: Option<bool>,
+/// Declares [`Settings`]: keys that only a file has, and under each heading of the help the options that file and command line
+/// share.
+///
+/// It stays one flat struct, because serde's `flatten` would lose the line numbers in the messages about a file, and the
+/// refusal of unknown keys.
+macro_rules! settings {
+    (
+        $(#[$meta:meta])*
+        file { $($(#[$key_meta:meta])* $key:ident: $key_type:ty,)* }
+        $($heading:literal { $($(#[$option_meta:meta])* $option:ident: $option_type:ty,)* })*
+    ) => {
+        $(#[$meta])*
+        pub struct Settings {
+            $($(#[$key_meta])* #[arg(skip)] pub $key: Option<$key_type>,)*
+            $($($(#[$option_meta])* #[arg(long, help_heading = $heading)] pub $option: Option<$option_type>,)*)*
+        }
+
+        impl Settings {
+            /// Each of these settings where it says something, else that of `other`.
+            fn or_each(self, other: Self) -> Self {
+                Self {
+                    $($key: self.$key.or(other.$key),)*
+                    $($($option: self.$option.or(other.$option),)*)*
+                }
+            }
+        }
+    };
+}
+
+settings! {
+    /// What a user asked for, in a file or by flags; `None` where nothing was said.
+    #[derive(Clone, Debug, Default, PartialEq, Deserialize, Args)]
+    #[serde(deny_unknown_fields)]
+    file {
+        /// Name of the scenario, in the result and in its default path.
+        name: String,
+        /// Modes of the scenario's own.
+        modes: OwnModes,
+        /// Kinds of requests, with weights.
+        mix: Mix,
+        /// Claims of the scenario's own, which `claims` tests and `run` ignores.
+        claims: ClaimTables,
+    }
+    "Load" {
+        /// Limits within which the highest rate is searched, such as p99=10ms or p50=1ms,p99=10ms: on p50, p90, p99, p99.9 and
+        /// max of the response time. No request may be lost either
+        #[arg(value_name = "SLO")]
+        slo: Slo,
+        /// Requests per second; ramp and steps bring their own [default: 10000]
+        #[arg(value_name = "N", allow_negative_numbers = true)]
+        rps: Rate,
+        /// Arrival process: constant, poisson, ramp:FROM..TO, steps:RATE,RATE,…, bursts:xFACTOR,every=TIME,lasts=TIME or
+        /// sine:depth=DEPTH,period=TIME [default: constant]
+        #[arg(value_name = "PROCESS")]
+        arrivals: Arrivals,
+        /// Keep-alive connections [default: 16]
+        #[arg(value_name = "N")]
+        connections: NonZeroUsize,
+        /// Longest time from writing a request to the end of its answer [default: 5s]
+        #[arg(value_name = "TIME", value_parser = parse_positive_duration)]
+        #[serde(default, deserialize_with = "positive_duration")]
+        timeout: Duration,
+        /// How requests reach the service: over tcp, or by direct calls on one thread, without sockets [default: tcp]
+        #[arg(value_name = "HOW", value_parser = named::<Transport>(&["tcp", "direct"]))]
+        transport: Transport,
+        /// Number of distinct users who place orders [default: 1000]
+        #[arg(value_name = "N")]
+        users: NonZeroU32,
+        /// How orders are assigned to users: in-turn, uniform or zipf:EXPONENT [default: in-turn]
+        #[arg(value_name = "HOW")]
+        #[serde(alias = "user-ids")]
+        user_ids: UserIds,
+        /// Share of orders that the service must refuse after doing all the work, such as 0.01 [default: 0]
+        #[arg(value_name = "SHARE", allow_negative_numbers = true)]
+        #[serde(alias = "error-share")]
+        error_share: Share,
+        /// Put a card number and an e-mail address into every order
+        #[arg(num_args = 0, default_missing_value = "true")]
+        personal: bool,
+    }
+    "Arms" {
+        /// Modes to measure, separated by commas [default: metrics,full]
+        #[arg(value_name = "MODE,…", value_delimiter = ',')]
+        #[serde(default, deserialize_with = "mode_names")]
+        mode: Vec<ModeName>,
+        /// Mode that the others are compared with [default: none]
+        #[arg(value_name = "MODE")]
+        baseline: ModeName,
+        /// Leave out the second baseline arm, which shows the noise floor
+        #[arg(num_args = 0, default_missing_value = "true")]
+        #[serde(alias = "no-placebo")]
+        no_placebo: bool,
+        /// Compare each mode with itself in another build of this program, launched from PATH
+        #[arg(value_name = "PATH")]
+        against: PathBuf,
+    }
+    "Rounds and stopping" {
+        /// Rounds, each with fresh launches of every arm [default: 8]
+        #[arg(value_name = "N")]
+        rounds: NonZeroU32,
+        /// Slices of load per arm and round [default: 2]
+        #[arg(value_name = "N")]
+        slices: NonZeroU32,
+        /// Length of a slice [default: 1s]
+        #[arg(value_name = "TIME", value_parser = parse_positive_duration)]
+        #[serde(default, deserialize_with = "positive_duration")]
+        slice: Duration,
+        /// Length of the warm-up load on every fresh lane [default: 500ms]
+        #[arg(value_name = "TIME", value_parser = parse_duration)]
+        #[serde(default, with = "humantime_serde::option")]
+        warmup: Duration,
+        /// Total length of the run; rounds and slices are then chosen for the narrowest intervals, from the noise of a short run
+        #[arg(value_name = "TIME", value_parser = parse_positive_duration)]
+        #[serde(default, deserialize_with = "positive_duration")]
+        budget: Duration,
+        /// Stop before the last round: resolved, once every treatment differs from its baseline, tested at stricter levels so
+        /// that several looks raise no more false alarms; or halfwidth:PCT%. There are then 30 rounds at most
+        #[arg(value_name = "WHEN")]
+        until: Until,
+        /// Seed of the order of slices and of random arrivals [default: from the clock]
+        #[arg(value_name = "N")]
+        seed: u64,
+    }
+    "Placement" {
+        /// Where the generator runs: in the lane, or in the parent process [default: in-process]
+        #[arg(value_name = "WHERE", value_parser = named::<Isolation>(&["in-process", "process"]))]
+        isolation: Isolation,
+        /// Whether generator and service are pinned to separate cores [default: auto]
+        #[arg(value_name = "HOW", value_parser = named::<Pinning>(&["auto", "none", "apart"]))]
+        pinning: Pinning,
+        /// Whether idle cores sleep, or are kept awake by threads of the lowest class [default: auto]
+        #[arg(value_name = "WHAT", value_parser = named::<IdleCores>(&["auto", "sleep", "awake"]))]
+        #[serde(alias = "idle-cores")]
+        idle_cores: IdleCores,
+        /// How the generator waits for the next arrival; coarse clumps requests to 1 ms [default: auto]
+        #[arg(value_name = "HOW", value_parser = named::<Pacing>(&["auto", "timer", "spin", "coarse"]))]
+        pacing: Pacing,
+        /// Generator threads, which share the connections [default: one per 50000 requests per second, on at most half the cores]
+        #[arg(value_name = "N")]
+        shards: NonZeroUsize,
+    }
+    "Service" {
+        /// Where the payment is made: inside the order service, or by a second service over http [default: inside]
+        #[arg(value_name = "WHERE", value_parser = named::<Payment>(&["inside", "http"]))]
+        payment: Payment,
+        /// Simulated payment duration [default: 0ms]
+        #[arg(value_name = "TIME", value_parser = parse_duration)]
+        #[serde(default, alias = "payment-delay", with = "humantime_serde::option")]
+        payment_delay: Duration,
+        /// Worker threads of the service [default: half the cores]
+        #[arg(value_name = "N")]
+        #[serde(alias = "service-threads")]
+        service_threads: NonZeroUsize,
+    }
+    "Telemetry" {
+        /// OTLP/gRPC collector to use instead of the embedded sink
+        #[arg(value_name = "URL")]
+        endpoint: Endpoint,
+        /// Measure each treatment that sends telemetry once more while the embedded sink fails: down, slow:TIME, hang,
+        /// reject:unavailable, partial:N%, reset[:N%] or limit:SIZE. Times count from the first slice. Can be repeated
+        #[arg(value_name = "FAULT[@FROM..UNTIL]")]
+        #[serde(default, deserialize_with = "one_or_many")]
+        fault: Vec<Faults>,
+    }
+    "Output" {
+        /// File for the result [default: results/TIME-SCENARIO.json]
+        #[arg(value_name = "PATH")]
+        out: PathBuf,
+        /// Format of the report on stdout [default: table]
+        #[arg(value_name = "FORMAT", value_parser = named::<Format>(&["table", "json", "markdown"]))]
+        format: Format,
+        /// No progress and no warnings on stderr
+        #[arg(num_args = 0, default_missing_value = "true")]
+        quiet: bool,
+        /// Gate for `otelbench compare`, stored with the result: how much worse than its reference an arm may be, such as
+        /// `cpu_us_per_request:full=5%`. Can be repeated
+        #[arg(value_name = "METRIC[:ARM]=PCT%")]
+        #[serde(default, alias = "max-regression", deserialize_with = "one_or_many")]
+        max_regression: Vec<Gate>,
+    }
 }
 
 impl Settings {
@@ -146,7 +235,7 @@ impl Settings {
 
     /// The names of modes that are asked for, each with its key.
     fn mode_names(&self) -> impl Iterator<Item = (&'static str, &ModeName)> {
-        let treatments = self.mode.iter().flat_map(|names| &names.0).map(|name| ("mode", name));
+        let treatments = self.mode.iter().flatten().map(|name| ("mode", name));
         let claimed = self.claims.iter().flat_map(ClaimTables::mode_names);
         self.baseline.iter().map(|name| ("baseline", name)).chain(treatments).chain(claimed)
     }
@@ -161,71 +250,38 @@ impl Settings {
     pub fn or(self, other: Self) -> Self {
         // Arrivals that bring their own rates win over the other's rate too.
         let own_rates = self.arrivals.as_ref().is_some_and(Arrivals::bring_their_own_rates);
-        Self {
-            name: self.name.or(other.name),
-            rps: self.rps.or(other.rps.filter(|_| !own_rates)),
-            mode: self.mode.or(other.mode),
-            baseline: self.baseline.or(other.baseline),
-            modes: self.modes.or(other.modes),
-            no_placebo: self.no_placebo.or(other.no_placebo),
-            rounds: self.rounds.or(other.rounds),
-            slices: self.slices.or(other.slices),
-            until: self.until.or(other.until),
-            budget: self.budget.or(other.budget),
-            slice: self.slice.or(other.slice),
-            warmup: self.warmup.or(other.warmup),
-            seed: self.seed.or(other.seed),
-            arrivals: self.arrivals.or(other.arrivals),
-            users: self.users.or(other.users),
-            user_ids: self.user_ids.or(other.user_ids),
-            error_share: self.error_share.or(other.error_share),
-            personal: self.personal.or(other.personal),
-            mix: self.mix.or(other.mix),
-            pacing: self.pacing.or(other.pacing),
-            pinning: self.pinning.or(other.pinning),
-            idle_cores: self.idle_cores.or(other.idle_cores),
-            transport: self.transport.or(other.transport),
-            isolation: self.isolation.or(other.isolation),
-            connections: self.connections.or(other.connections),
-            shards: self.shards.or(other.shards),
-            slo: self.slo.or(other.slo),
-            timeout: self.timeout.or(other.timeout),
-            payment: self.payment.or(other.payment),
-            payment_delay: self.payment_delay.or(other.payment_delay),
-            service_threads: self.service_threads.or(other.service_threads),
-            endpoint: self.endpoint.or(other.endpoint),
-            claims: self.claims.or(other.claims),
-            fault: self.fault.or(other.fault),
-            against: self.against.or(other.against),
-            max_regression: self.max_regression.or(other.max_regression),
-            out: self.out.or(other.out),
-            format: self.format.or(other.format),
-            quiet: self.quiet.or(other.quiet),
-        }
+        let rps = other.rps.filter(|_| !own_rates);
+        self.or_each(Self { rps, ..other })
     }
 }
 
-/// One or several, in an array.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OneOrMany<T>(pub Vec<T>);
-
-impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for OneOrMany<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a text or an array of texts")]
-        enum Written {
-            One(String),
-            Many(Vec<String>),
-        }
-        let texts = match Written::deserialize(deserializer)? {
-            Written::One(text) => vec![text],
-            Written::Many(texts) => texts,
-        };
-        texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect::<Result<_, _>>().map(Self)
+/// Reads one value as a text, or several as an array of texts.
+fn one_or_many<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a text or an array of texts")]
+    enum Written {
+        One(String),
+        Many(Vec<String>),
     }
+    let texts = match Written::deserialize(deserializer)? {
+        Written::One(text) => vec![text],
+        Written::Many(texts) => texts,
+    };
+    texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect::<Result<_, _>>().map(Some)
 }
 
 fn positive_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse_positive_duration(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// A value that is known by these names, on the command line as in a file.
+pub(crate) fn named<T: DeserializeOwned + Clone + Send + Sync + 'static>(
+    names: &'static [&'static str],
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(names).try_map(|name| serde_json::from_value::<T>(serde_json::Value::String(name)))
 }

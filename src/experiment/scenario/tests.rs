@@ -81,11 +81,11 @@ fn errors_in_a_claim_name_the_line_and_the_key() {
 #[test]
 fn a_mode_of_the_scenarios_own_is_asked_for_like_any_other() {
     let file = parse("[modes.small]\nlike = \"full\"\ntraces.queue = 2048").unwrap();
-    let flags = Settings { mode: Some(ModeNames(vec!["small".parse().unwrap()])), ..Settings::default() };
+    let flags = Settings { mode: Some(vec!["small".parse().unwrap()]), ..Settings::default() };
     let scenario = Scenario::resolve(flags.or(file)).unwrap();
     assert_eq!(scenario.arm_names(), ["none", PLACEBO, "small"]);
     assert_eq!(scenario.arms[2].mode.traces.as_ref().map(|traces| traces.queue), Some(2_048));
-    let nowhere = Settings { mode: Some(ModeNames(vec!["smal".parse().unwrap()])), ..Settings::default() };
+    let nowhere = Settings { mode: Some(vec!["smal".parse().unwrap()]), ..Settings::default() };
     let error = Scenario::resolve(nowhere).unwrap_err().to_string();
     assert!(error.starts_with("--mode: unknown mode `smal`"), "{error}");
 }
@@ -115,7 +115,7 @@ fn gates_are_written_in_a_scenario_as_in_a_flag() {
     let gates = scenario("max_regression = [\"cpu_us_per_request:full=5%\", \"rss_bytes=10%\"]").gates;
     assert_eq!(gates.iter().map(Gate::to_string).collect::<Vec<_>>(), ["cpu_us_per_request:full=5%", "rss_bytes=10%"]);
     assert_eq!(scenario("max_regression = \"rss_bytes=10%\"").gates, gates[1..]);
-    let flags = Settings { max_regression: Some(OneOrMany(gates[..1].to_vec())), ..Settings::default() };
+    let flags = Settings { max_regression: Some(gates[..1].to_vec()), ..Settings::default() };
     let won = Scenario::resolve(flags.or(parse("max_regression = \"rss_bytes=10%\"").unwrap())).unwrap();
     assert_eq!(won.gates, gates[..1]);
     let error = parse("rps = 5\nmax_regression = \"cpu=5%\"").unwrap_err();

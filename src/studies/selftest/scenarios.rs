@@ -3,9 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::experiment::scenario::{
-    Arm, Collector, Isolation, Known, ModeNames, Role, Scenario, ScenarioError, Settings,
-};
+use crate::experiment::scenario::{Arm, Collector, Isolation, Known, Role, Scenario, ScenarioError, Settings};
 use crate::experiment::units::Rate;
 
 /// What the injected costs of the checks add, in percent of the baseline's CPU per request.
@@ -116,7 +114,7 @@ fn resolved(mode: &str, measure: Measure) -> Result<Scenario, ScenarioError> {
         name: Some("selftest".into()),
         rps: Some(measure.rps),
         baseline: mode.first().cloned(),
-        mode: Some(ModeNames(mode)),
+        mode: Some(mode),
         rounds: Some(measure.rounds),
         slices: Some(measure.slices),
         slice: Some(measure.slice),

@@ -83,7 +83,7 @@ impl Plan {
                 let mut claims = tables.claims();
                 chosen(only, claims.iter().map(|claim| claim.id.as_str()))?;
                 claims.retain(|claim| only.is_empty() || only.contains(&claim.id));
-                let asked = settings.mode.iter().flat_map(|modes| &modes.0).map(|mode| mode.as_str().to_owned());
+                let asked = settings.mode.iter().flatten().map(|mode| mode.as_str().to_owned());
                 let baselines = claims.iter().filter_map(|claim| claim.baseline.clone());
                 let arms: BTreeSet<String> =
                     claims.iter().map(|claim| claim.arm.clone()).chain(baselines).chain(asked).collect();

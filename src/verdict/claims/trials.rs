@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::question::Stage;
-use crate::experiment::scenario::{ModeName, ModeNames, Scenario, ScenarioError, Settings};
+use crate::experiment::scenario::{ModeName, Scenario, ScenarioError, Settings};
 use crate::experiment::units::Rate;
 
 /// A short run of its own.
@@ -159,7 +159,7 @@ fn every_user(rps: Rate) -> Settings {
 }
 
 /// The settings that make a run of these arms: the first is the baseline.
-pub(super) fn modes(names: &[String]) -> ModeNames {
+pub(super) fn modes(names: &[String]) -> Vec<ModeName> {
     // A name is read whatever it is.
-    ModeNames(names.iter().filter_map(|name| name.parse::<ModeName>().ok()).collect())
+    names.iter().filter_map(|name| name.parse().ok()).collect()
 }
