@@ -7,14 +7,14 @@ use serde::Deserialize;
 
 use super::named;
 use super::subset::only;
+use crate::experiment::claims::catalogue;
 use crate::experiment::scenario::Settings;
-use crate::verdict::claims::catalogue;
 
 /// The options it takes.
 const TAKEN: &[&str] =
     &["scenario", "only", "fail_on", "rps", "rounds", "slices", "slice", "warmup", "seed", "out", "format", "quiet"];
 
-/// What makes the command fail although everything was measured.
+/// The verdicts that make the command fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailOn {

@@ -1,11 +1,9 @@
-//! `otelbench pipeline`: the highest rate of spans that batch settings take without loss, and settings for a rate.
+//! `otelbench pipeline`: finds the highest rate of spans that batch settings take without loss, and settings for a rate.
 
 use std::env;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
-
-use serde::Serialize;
 
 use super::run::{cannot, clock_seed, default_out, make_way, processes};
 use super::{Failure, Signal, colour, put, put_json, signalled, signals};
@@ -16,32 +14,15 @@ use crate::experiment::units::Rate;
 use crate::lab::lane::LOOPBACK;
 use crate::lab::progress;
 use crate::record::machine::{Machine, Tool};
+use crate::record::pipeline::{
+    Batching, Emitted, PipelineDocument, PipelineFindings, PipelineSetup, PipelineStep, SCHEMA,
+};
 use crate::record::result::write_whole;
 use crate::report::pipeline;
 use crate::sink::{Receiver, ReceiverConfig, Sink, TreeShape};
-use crate::studies::pipeline::emitter::{self, Emitted, EmitterError, Order};
-use crate::studies::pipeline::study::{Emitting, conduct};
-use crate::studies::pipeline::{Batching, Findings, Setup, Step, StudyError};
+use crate::studies::pipeline::emitter::{self, EmitRequest, EmitterError};
+use crate::studies::pipeline::{Emitter, StudyError, conduct, findings};
 use crate::sut::telemetry::Destination;
-
-/// Name and major version of the document.
-const SCHEMA: &str = "otelbench.pipeline/1";
-
-/// The stored result.
-#[derive(Debug, Serialize)]
-struct Document {
-    schema: &'static str,
-    tool: Tool,
-    machine: Machine,
-    started_at: String,
-    /// Whether it was cut short.
-    partial: bool,
-    #[serde(flatten)]
-    setup: Setup,
-    #[serde(flatten)]
-    findings: Findings,
-    steps: Vec<Step>,
-}
 
 /// Why the study stopped before its end.
 enum Cut {
@@ -49,7 +30,7 @@ enum Cut {
     Signalled(Signal),
 }
 
-/// Measures what is asked.
+/// Plays the study, and stores and prints its result.
 ///
 /// # Errors
 /// As the contract's exit codes have it.
@@ -60,7 +41,7 @@ pub fn run(options: PipelineOptions) -> Result<(), Failure> {
     let started = SystemTime::now();
     let out = options.out.clone().unwrap_or_else(|| default_out("pipeline", started));
     make_way(&out)?;
-    let setup = Setup {
+    let setup = PipelineSetup {
         mode: options.mode.name.clone(),
         batching,
         step: options.step,
@@ -74,13 +55,13 @@ pub fn run(options: PipelineOptions) -> Result<(), Failure> {
     let mut steps = Vec::new();
     let cut = measure(&setup, options, &mut steps)?;
 
-    let document = Document {
+    let document = PipelineDocument {
         schema: SCHEMA,
         tool: Tool::this(),
         machine: Machine::this(),
         started_at: humantime::format_rfc3339_seconds(started).to_string(),
         partial: cut.is_some(),
-        findings: Findings::of(&setup, &steps),
+        findings: findings(&setup, &steps),
         setup,
         steps,
     };
@@ -106,28 +87,28 @@ pub fn run(options: PipelineOptions) -> Result<(), Failure> {
     }
 }
 
-fn reasons(findings: &Findings) -> String {
+fn reasons(findings: &PipelineFindings) -> String {
     let mut reasons: Vec<&str> = findings.rounds.iter().filter_map(|round| round.reason.as_deref()).collect();
     reasons.dedup();
     reasons.join("; ")
 }
 
-/// The spans of `mode`, which must all be sent.
+/// The trace settings of `mode`, which must send every span.
 fn sending(mode: &Mode) -> Result<&Traces, Failure> {
     let refused = |why: &str| Failure::Usage(format!("--mode {}: {why}, such as full or tuned", mode.name));
-    let traces = mode.traces.as_ref().ok_or_else(|| refused("it makes no spans; name one that sends every span"))?;
+    let traces = mode.traces.as_ref().ok_or_else(|| refused("it makes no spans; choose one that sends every span"))?;
     if traces.exporter == SpanExporter::Null {
-        return Err(refused("its exporter drops every span; name one that sends them"));
+        return Err(refused("its exporter drops every span; choose one that sends them"));
     }
     if traces.sampler != Sampler::Default {
-        return Err(refused("its sampler keeps spans from the pipeline; name one that sends every span"));
+        return Err(refused("its sampler keeps spans from the pipeline; choose one that sends every span"));
     }
     Ok(traces)
 }
 
-/// The settings that are searched: the flags', or those of the `OTEL_BSP_*` variables, or the mode's.
+/// The settings to study: from the options, the `OTEL_BSP_*` variables, or the mode, in this order.
 fn batching(options: &PipelineOptions, traces: &Traces) -> Result<Batching, Failure> {
-    // As the SDK reads them: what is not a number counts for nothing.
+    // As the SDK reads them: it ignores a value that is no number.
     let number = |name: &str| env::var(name).ok()?.parse::<usize>().ok().filter(|number| *number > 0);
     let delay = number("OTEL_BSP_SCHEDULE_DELAY").map(|ms| Duration::from_millis(ms as u64));
     let batching = Batching {
@@ -153,7 +134,11 @@ fn batching(options: &PipelineOptions, traces: &Traces) -> Result<Batching, Fail
 }
 
 /// Plays the study, until it is done, fails, or a signal ends it.
-fn measure(setup: &Setup, options: PipelineOptions, steps: &mut Vec<Step>) -> Result<Option<Cut>, Failure> {
+fn measure(
+    setup: &PipelineSetup,
+    options: PipelineOptions,
+    steps: &mut Vec<PipelineStep>,
+) -> Result<Option<Cut>, Failure> {
     let (executable, runtime) = processes()?;
     let collector = match options.endpoint {
         Some(url) => Collector::Elsewhere(Some(url.as_str().to_owned())),
@@ -165,16 +150,16 @@ fn measure(setup: &Setup, options: PipelineOptions, steps: &mut Vec<Step>) -> Re
         let mut told = signals().map_err(|e| cannot("listen for signals", &e))?;
         tokio::select! {
             conducted = conduct(setup, &mut emitters, steps) => Ok(conducted.err().map(Cut::Failed)),
-            // The emitter under way is killed; a step is not worth waiting for.
+            // Dropping the study kills the emitter under way; a step is not worth waiting for.
             signal = signalled(&mut told) => Ok(Some(Cut::Signalled(signal))),
         }
     })
 }
 
-/// Where spans go.
+/// The destination of spans.
 enum Collector {
     Embedded(Sink),
-    /// At this URL, or, without one, where the `OTEL_*` variables say.
+    /// At this URL, or, without one, where the `OTEL_*` variables point.
     Elsewhere(Option<String>),
 }
 
@@ -187,7 +172,7 @@ struct Emitters {
     quiet: bool,
 }
 
-impl Emitting for Emitters {
+impl Emitter for Emitters {
     async fn emit(&mut self, batching: Batching, rate: Rate) -> Result<(Emitted, Option<u64>), EmitterError> {
         let receiver = match &self.collector {
             Collector::Embedded(sink) => Some(
@@ -201,8 +186,8 @@ impl Emitting for Emitters {
             (_, receiver) => receiver.as_ref().map(Receiver::endpoint),
         };
         let destination = Destination { endpoint, tls: None };
-        let order = Order::new(self.mode.clone(), batching, destination, rate, self.step);
-        let playing = emitter::launched(&self.executable, &order);
+        let request = EmitRequest::new(self.mode.clone(), batching, destination, rate, self.step);
+        let playing = emitter::launched(&self.executable, &request);
         let emitted = if self.quiet {
             playing.await?
         } else {
@@ -211,7 +196,7 @@ impl Emitting for Emitters {
                 never = progress::pass(format!("{rate} spans/s, batches of {}", batching.batch), self.step) => match never {},
             }
         };
-        // The emitter has had an answer to its last export, so the sink has all it will get.
+        // The emitter has the answer to its last export, so the sink has every span it will get.
         Ok((emitted, receiver.map(|receiver| receiver.received().spans)))
     }
 }

@@ -4,8 +4,9 @@ use super::{Failure, colour, put, put_json};
 use crate::experiment::scenario::Format;
 use crate::lab::progress::Steps;
 use crate::os::subprocess::end_with_parent;
+use crate::record::probes::ProbeFinding;
 use crate::report::{probes_markdown, probes_table};
-use crate::studies::probe::{self, Finding, Probe, ProbeError, Which};
+use crate::studies::probe::{self, Probe, ProbeError, Which};
 
 /// Runs the probes and prints what they found.
 ///
@@ -15,7 +16,7 @@ pub fn run(probes: &[Probe], format: Format, quiet: bool) -> Result<(), Failure>
     let executable = std::env::current_exe()
         .map_err(|error| Failure::Usage(format!("cannot find the path of this program: {error}")))?;
     let progress = Steps::new(probes.len(), quiet);
-    let (mut findings, mut failures) = (Vec::<Finding>::new(), Vec::<ProbeError>::new());
+    let (mut findings, mut failures) = (Vec::<ProbeFinding>::new(), Vec::<ProbeError>::new());
     for probe in probes {
         progress.begin(probe.name);
         match probe.run(&executable) {

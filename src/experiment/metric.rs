@@ -79,6 +79,11 @@ impl Metric {
         }
     }
 
+    /// Whether it is CPU time, which can be converted to a share of a core.
+    pub const fn is_cpu(self) -> bool {
+        matches!(self, Self::Cpu | Self::CpuRequest | Self::CpuExporter)
+    }
+
     /// Whether a higher value is better; true for the capacity alone.
     pub const fn more_is_better(self) -> bool {
         matches!(self, Self::Capacity)

@@ -1,6 +1,7 @@
 //! What is asked for, as plain data: settings and scenario, modes, arrivals, plan, gates. Pure.
 
 pub mod arrivals;
+pub mod claims;
 pub mod fault;
 pub mod gate;
 pub mod generator;

@@ -187,6 +187,31 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
     alike.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }
 
+/// A measured number with two or three significant digits, thousands separated.
+pub(crate) fn in_few_digits(value: f64) -> String {
+    if !value.is_finite() {
+        return "unbounded".into();
+    }
+    let (sign, size) = (if value < 0.0 { "−" } else { "" }, value.abs());
+    match size {
+        // A value beyond the integers saturates.
+        size if size >= 99.95 => format!("{sign}{}", grouped(size.round() as u64)),
+        size if size >= 9.995 => format!("{sign}{size:.1}"),
+        size if size >= 0.0995 => format!("{sign}{size:.2}"),
+        size if size >= 5e-5 => {
+            // Two digits after the zeros, and at most four decimals: no limit is that small.
+            let decimals = ((1.0 - size.log10().floor()) as usize).min(4);
+            format!("{sign}{size:.decimals$}")
+        }
+        _ => "0".into(),
+    }
+}
+
+/// A number as the user wrote it, but for the minus sign.
+pub(crate) fn as_given(value: f64) -> String {
+    if value < 0.0 { format!("−{}", -value) } else { value.to_string() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,5 +241,18 @@ mod tests {
         assert_eq!(Rate::TEN_THOUSAND.to_string(), "10 000");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1_234_567), "1 234 567");
+    }
+
+    #[test]
+    fn measured_numbers_have_two_or_three_significant_digits() {
+        let written: Vec<String> =
+            [12_345.6, 214.4, 42.34, 5.678, 1.0, 0.1, 0.618, 0.0123, 0.000_456, -3.21, 0.0, f64::INFINITY]
+                .map(in_few_digits)
+                .into();
+        assert_eq!(
+            written,
+            ["12 346", "214", "42.3", "5.68", "1.00", "0.10", "0.62", "0.012", "0.0005", "−3.21", "0", "unbounded"]
+        );
+        assert_eq!([0.1, 1.5, 20.0, -2.0].map(as_given), ["0.1", "1.5", "20", "−2"]);
     }
 }

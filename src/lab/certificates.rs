@@ -26,7 +26,7 @@ impl Certificates {
     /// Makes an authority, and a certificate of it for each side.
     ///
     /// # Errors
-    /// When the system has no random numbers to make keys of.
+    /// When the system has no random numbers for the keys.
     pub fn make() -> Result<Self, Error> {
         Self::of(&Authority::make()?)
     }
@@ -42,12 +42,12 @@ impl Certificates {
         let showing = |identity| ClientTls { identity, ..certificates.client.clone() };
         let lane =
             |authority: &Authority, validity| authority.issued("lane", ExtendedKeyUsagePurpose::ClientAuth, validity);
-        let strangers = [
+        let unauthorised = [
             ("no certificate", showing(None)),
             ("a certificate of another authority", showing(Some(lane(&Authority::make()?, ValidityPeriod::Usual)?))),
             ("a certificate that has expired", showing(Some(lane(&authority, ValidityPeriod::Expired)?))),
         ];
-        Ok((certificates, strangers))
+        Ok((certificates, unauthorised))
     }
 
     fn of(authority: &Authority) -> Result<Self, Error> {

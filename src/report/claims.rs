@@ -1,4 +1,4 @@
-//! What became of claims: a headline for each, the readings under it, and the sentence why.
+//! Claims and their verdicts: a headline for each, its readings, and the reason.
 
 use std::fmt::Write;
 
@@ -7,21 +7,22 @@ use textwrap::Options;
 
 use super::table::{WIDTH, wrapped};
 use super::view::{noise_floor, setting, warnings};
-use crate::experiment::units::grouped;
+use crate::experiment::claims::catalogue::NOT_TESTED;
+use crate::experiment::claims::own::ClaimSelection;
+use crate::experiment::units::{as_given, grouped, in_few_digits};
+use crate::record::claims::{Bound, Claim, ClaimFigure, ClaimReading, ClaimVerdict};
 use crate::record::result::Document;
-use crate::verdict::claims::catalogue::NOT_TESTED;
-use crate::verdict::claims::{Asked, Bound, Claim, Figure, Reading, Verdict, as_given, digits};
 
 /// Where the text begins: after the longest verdict and a gap.
 const INDENT: usize = "inconclusive".len() + 2;
 /// Where a reading begins.
 const READING: usize = 4;
-/// Width of what a reading is of.
+/// Width of the subject of a reading.
 const SUBJECT: usize = 50;
-/// What stands where nothing is judged.
+/// Stands for the verdict of a reading that is for comparison only.
 const BESIDE: &str = "beside";
 
-/// What a report of claims says.
+/// The contents of a report on claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimsView {
     title: String,
@@ -29,14 +30,14 @@ pub struct ClaimsView {
     setting: Vec<String>,
     claims: Vec<Row>,
     warnings: Vec<String>,
-    /// The noise floor, and what cannot be tested.
+    /// The noise floor, and the limits of the tests.
     closing: Vec<String>,
 }
 
 /// One claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Row {
-    verdict: Verdict,
+    verdict: ClaimVerdict,
     id: String,
     statement: String,
     why: String,
@@ -49,7 +50,7 @@ struct Row {
 /// Readings of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Group {
-    /// What they are of, how they came about, and where they have to be.
+    /// Denominator and estimator.
     head: String,
     limit: String,
     readings: Vec<Line>,
@@ -75,14 +76,14 @@ impl ClaimsView {
             let unprobed = evidence.unprobed.iter().map(|(probe, why)| format!("the probe `{probe}`: {why}"));
             evidence.missing.iter().cloned().chain(unprobed)
         });
-        let published = matches!(document.header.scenario.claims, Some(Asked::Published(_)));
+        let published = matches!(document.header.scenario.claims, Some(ClaimSelection::Published(_)));
         Self {
             title: format!(
                 "{}: {} confirmed, {} refuted, {} inconclusive",
                 document.header.scenario.name,
-                count(Verdict::Confirmed),
-                count(Verdict::Refuted),
-                count(Verdict::Inconclusive),
+                count(ClaimVerdict::Confirmed),
+                count(ClaimVerdict::Refuted),
+                count(ClaimVerdict::Inconclusive),
             ),
             setting: places,
             claims: document.claims.iter().map(row).collect(),
@@ -116,15 +117,15 @@ fn row(claim: &Claim) -> Row {
     }
 }
 
-fn head(figure: &Figure) -> String {
+fn head(figure: &ClaimFigure) -> String {
     match figure.estimator {
         Some(estimator) => format!("{}, {}", figure.denominator, estimator.as_str()),
         None => figure.denominator.clone(),
     }
 }
 
-/// Where a figure has to be; nothing where that is nowhere.
-fn limit(figure: &Figure) -> String {
+/// The limit of a figure in words; empty where there is none.
+fn limit(figure: &ClaimFigure) -> String {
     let (Some(limit), Some(bound)) = (figure.limit, figure.bound) else { return String::new() };
     let with_unit = format!("{} {}", as_given(limit), figure.unit);
     match bound {
@@ -135,7 +136,7 @@ fn limit(figure: &Figure) -> String {
     }
 }
 
-fn line(reading: &Reading) -> Line {
+fn line(reading: &ClaimReading) -> Line {
     let verdict = match reading.verdict {
         Some(verdict) if reading.counts => verdict.as_str(),
         Some(_) | None => BESIDE,
@@ -143,17 +144,17 @@ fn line(reading: &Reading) -> Line {
     Line { verdict, subject: reading.subject.clone(), figure: shown(&reading.figure) }
 }
 
-/// A figure with its interval, or a count with what was looked at.
-fn shown(figure: &Figure) -> String {
+/// A figure with its interval, or a count with its total.
+fn shown(figure: &ClaimFigure) -> String {
     let unit = &figure.unit;
     match (figure.estimate, figure.of, figure.low, figure.high) {
         (None, ..) => "not measured".into(),
         // Both are whole.
         (Some(wrong), Some(of), ..) => format!("{} of {} {unit}", grouped(wrong as u64), grouped(of as u64)),
         (Some(estimate), None, Some(low), Some(high)) => {
-            format!("{} ({} … {}) {unit}", digits(estimate), digits(low), digits(high))
+            format!("{} ({} … {}) {unit}", in_few_digits(estimate), in_few_digits(low), in_few_digits(high))
         }
-        (Some(estimate), ..) => format!("{} {unit}", digits(estimate)),
+        (Some(estimate), ..) => format!("{} {unit}", in_few_digits(estimate)),
     }
 }
 
@@ -168,9 +169,9 @@ pub fn table(document: &Document, colour: bool) -> String {
     out.extend(view.setting.iter().flat_map(|line| wrapped(line, "")).map(dim));
     for claim in &view.claims {
         let colour_of: fn(StyledObject<String>) -> StyledObject<String> = match claim.verdict {
-            Verdict::Confirmed => StyledObject::green,
-            Verdict::Refuted => StyledObject::red,
-            Verdict::Inconclusive => StyledObject::yellow,
+            ClaimVerdict::Confirmed => StyledObject::green,
+            ClaimVerdict::Refuted => StyledObject::red,
+            ClaimVerdict::Inconclusive => StyledObject::yellow,
         };
         out.push(String::new());
         let verdict = styled(&format!("{:INDENT$}", claim.verdict.as_str()), colour_of);
@@ -250,8 +251,9 @@ pub fn markdown(document: &Document) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::studies::isolated::Isolated;
-    use crate::verdict::claims::{Encounter, Evidence};
+    use crate::experiment::claims::catalogue;
+    use crate::record::claims::{ClaimEvidence, TlsAttempt};
+    use crate::record::isolated::Isolated;
     use crate::verdict::fixture::{self, noise};
 
     /// Claims of every verdict and every kind of figure.
@@ -264,7 +266,7 @@ mod tests {
         let mut records = fixture::run_of_modes("metrics,bridge,traces,full,full-http,full-mtls", 8, cost);
         let ids =
             ["bridge-cpu", "metric-export", "span-record", "queue-10k", "grpc-vs-http", "mtls", "single-recorder"];
-        records.header.scenario.claims = Some(Asked::Published(ids.map(str::to_owned).into()));
+        records.header.scenario.claims = Some(ClaimSelection::Published(ids.map(str::to_owned).into()));
         for lane in records.lanes.iter_mut().filter(|lane| lane.arm == "full" && lane.round > 0) {
             let spans = lane.account.spans.get_or_insert_default();
             (spans.ended, spans.dropped) = (spans.ended + 1_500, spans.dropped + 1_500);
@@ -272,22 +274,22 @@ mod tests {
         let readings =
             [("order-metrics", 900.0), ("order-bridge", 1_050.0), ("span-none", 2.0), ("span-recorded", 1_204.0)];
         let rounds = |name: &str, ns: f64| (0..8).map(|round| ns * noise(name, round)).collect();
-        let encounter = |shows: &str, stranger: bool| Encounter {
+        let attempt = |shows: &str, unauthorised: bool| TlsAttempt {
             shows: shows.into(),
-            stranger,
+            unauthorised,
             ended: 36,
-            received: if stranger { 0 } else { 36 },
-            refused_connections: u64::from(stranger),
-            refused_connection: stranger.then(|| "TLS handshake: peer sent no certificates".into()),
+            received: if unauthorised { 0 } else { 36 },
+            refused_connections: u64::from(unauthorised),
+            refused_connection: unauthorised.then(|| "TLS handshake: peer sent no certificates".into()),
         };
-        let evidence = Evidence {
+        let evidence = ClaimEvidence {
             isolated: Some(Isolated {
                 rounds: 8,
                 readings: readings.map(|(name, ns)| (name.to_owned(), rounds(name, ns))).into(),
             }),
-            encounters: vec![encounter("the right certificate", false), encounter("no certificate", true)],
+            tls_attempts: vec![attempt("the right certificate", false), attempt("no certificate", true)],
             unprobed: [("second-install".to_owned(), "it did not end within 60 s".to_owned())].into(),
-            ..Evidence::default()
+            ..ClaimEvidence::default()
         };
         Document::with(records, Some(evidence))
     }
@@ -306,8 +308,8 @@ mod tests {
 
     #[test]
     fn every_published_claim_finds_room_for_its_subjects() {
-        for claim in crate::verdict::claims::catalogue::all() {
-            for subject in claim.subjects() {
+        for claim in catalogue::all() {
+            for subject in claim.questions.iter().map(|question| question.subject.as_str()) {
                 assert!(measure_text_width(subject) <= SUBJECT, "{}: {subject}", claim.id);
             }
         }

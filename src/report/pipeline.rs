@@ -1,26 +1,26 @@
-//! What a study of a batch pipeline found, in a handful of lines.
+//! The findings of a pipeline study, in a handful of lines.
 
 use console::style;
 use textwrap::Options;
 
 use super::view::{duration, three_digits};
 use crate::experiment::units::{grouped, in_one_word};
-use crate::studies::pipeline::study::{Recommendation, Verification};
-use crate::studies::pipeline::{Batching, Findings, Setup};
+use crate::record::pipeline::{Batching, PipelineFindings, PipelineSetup, Recommendation, Verification};
+use crate::record::step::StepOutcome;
 
 /// Widest line, in columns.
 const WIDTH: usize = 100;
 /// Where the text of a line begins.
 const INDENT: usize = 13;
 
-/// One line: what it is of, and what it says.
+/// One line, with its name.
 struct Line {
     name: &'static str,
     text: String,
 }
 
-/// For a terminal of 100 columns; `colour` adds weight, and no meaning.
-pub fn table(setup: &Setup, findings: &Findings, slim: bool, colour: bool) -> String {
+/// The findings for a terminal of 100 columns; `colour` adds weight, and no meaning.
+pub fn table(setup: &PipelineSetup, findings: &PipelineFindings, slim: bool, colour: bool) -> String {
     let bold = |text: &str| if colour { style(text).bold().force_styling(true).to_string() } else { text.to_owned() };
     let mut out = vec![bold(&title(setup)), String::new()];
     for Line { name, text } in lines(setup, findings, slim) {
@@ -32,13 +32,13 @@ pub fn table(setup: &Setup, findings: &Findings, slim: bool, colour: bool) -> St
     out.join("\n") + "\n"
 }
 
-/// For a page.
-pub fn markdown(setup: &Setup, findings: &Findings, slim: bool) -> String {
+/// The findings as Markdown.
+pub fn markdown(setup: &PipelineSetup, findings: &PipelineFindings, slim: bool) -> String {
     let lines = lines(setup, findings, slim).into_iter().map(|Line { name, text }| format!("- **{name}**: {text}\n"));
     format!("### {}\n\n{}", title(setup), lines.collect::<String>())
 }
 
-fn title(setup: &Setup) -> String {
+fn title(setup: &PipelineSetup) -> String {
     format!(
         "{} · {} · steps of {}, {} searches",
         setup.mode,
@@ -53,13 +53,13 @@ fn settings(Batching { queue, batch, delay }: Batching) -> String {
     format!("queue {queue}, batches of {batch}, delay {}", in_one_word(delay))
 }
 
-fn lines(setup: &Setup, findings: &Findings, slim: bool) -> Vec<Line> {
+fn lines(setup: &PipelineSetup, findings: &PipelineFindings, slim: bool) -> Vec<Line> {
     let mut lines = vec![Line { name: "capacity", text: capacity(setup, findings) }];
     let mut say = |name, text: Option<String>| lines.extend(text.map(|text| Line { name, text }));
     let predicted = findings.predicted.zip(findings.exports).map(|(predicted, exports)| {
         format!(
-            "{} spans/s at most: exports of {} spans, one after the other, take {} (p50; {} on the mean); in {} the queue lends \
-             up to {} spans/s more",
+            "at most {} spans/s: exports of {} spans, one after the other, take {} (p50; mean {}); within {} the queue takes up \
+             to {} spans/s more",
             three_digits(predicted),
             grouped(setup.batching.batch as u64),
             duration(exports.p50_ms * 1e3),
@@ -70,15 +70,15 @@ fn lines(setup: &Setup, findings: &Findings, slim: bool) -> Vec<Line> {
     });
     say("predicted", predicted);
     let stall = findings.absorbed_ms.zip(findings.at).map(|(ms, at)| {
-        format!("the queue absorbs one of {} at {} spans/s", duration(ms * 1e3), three_digits(at.as_f64()))
+        format!("the queue absorbs a stall of {} at {} spans/s", duration(ms * 1e3), three_digits(at.as_f64()))
     });
     say("stall", stall);
     say("recommended", findings.recommendation.as_ref().map(|recommended| recommendation(setup, recommended, slim)));
-    say("verified", findings.verification.map(Verification::in_words));
+    say("verified", findings.verification.map(verification));
     lines
 }
 
-fn capacity(setup: &Setup, findings: &Findings) -> String {
+fn capacity(setup: &PipelineSetup, findings: &PipelineFindings) -> String {
     let Some(capacity) = findings.capacity else {
         let reason = findings.rounds.iter().find_map(|round| round.reason.clone());
         return format!("not known: {}", reason.unwrap_or_else(|| "no search was played".into()));
@@ -88,12 +88,12 @@ fn capacity(setup: &Setup, findings: &Findings) -> String {
     });
     let undecided = match setup.rounds as usize - findings.decided {
         0 => String::new(),
-        rounds => format!("; {rounds} of {} searches found none", setup.rounds),
+        rounds => format!("; {rounds} of {} searches found no capacity", setup.rounds),
     };
     format!("{} spans/s without loss{spread}{undecided}", three_digits(capacity))
 }
 
-fn recommendation(setup: &Setup, recommended: &Recommendation, slim: bool) -> String {
+fn recommendation(setup: &PipelineSetup, recommended: &Recommendation, slim: bool) -> String {
     let Some(batching) = recommended.batching else {
         return format!("nothing: {}", recommended.reason.as_deref().unwrap_or_default());
     };
@@ -111,20 +111,27 @@ fn recommendation(setup: &Setup, recommended: &Recommendation, slim: bool) -> St
     format!("for {target} spans/s and a stall of {}: {}{how}", in_one_word(setup.stall), settings(batching))
 }
 
+fn verification(tried: Verification) -> String {
+    let ended = grouped(tried.ended);
+    match tried.outcome {
+        StepOutcome::Held => format!("none of {ended} spans was lost"),
+        StepOutcome::Failed => format!("it does not hold: {} of {ended} spans were lost", grouped(tried.lost)),
+        StepOutcome::Starved => "not known: the emitter was starved of CPU at this rate".into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::experiment::units::Rate;
     use crate::record::interval::Interval;
-    use crate::studies::pipeline::study::{FullExports, Round};
-    use crate::studies::pipeline::{ExportTime, lent};
-    use crate::verdict::capacity::StepOutcome;
+    use crate::record::pipeline::{ExportTime, FullExports, SearchResult};
     use std::time::Duration;
 
     #[test]
     fn a_study_reads_well_in_100_columns() {
         let batching = Batching { queue: 10_000, batch: 512, delay: Duration::from_secs(5) };
-        let setup = Setup {
+        let setup = PipelineSetup {
             mode: "full".into(),
             batching,
             step: Duration::from_secs(1),
@@ -133,16 +140,16 @@ mod tests {
             stall: Duration::from_secs(1),
             seed: 1,
         };
-        let found = Round { capacity: Some(Rate::TEN_THOUSAND), reason: None };
-        let starved = Round { capacity: None, reason: Some("the emitter was starved".into()) };
-        let findings = Findings {
+        let found = SearchResult { capacity: Some(Rate::TEN_THOUSAND), reason: None };
+        let starved = SearchResult { capacity: None, reason: Some("the emitter was starved".into()) };
+        let findings = PipelineFindings {
             rounds: vec![found.clone(), found.clone(), found.clone(), found, starved],
             capacity: Some(18_400.0),
             interval: Some(Interval { estimate: 18_400.0, low: 18_010.0, high: 18_790.0 }),
             decided: 4,
             exports: Some(FullExports { p50_ms: 50.8, mean_ms: 51.2 }),
             predicted: Some(10_000.0),
-            lent: lent(batching, setup.step),
+            lent: 10_512.0,
             at: setup.target,
             absorbed_ms: Some(1_000.0),
             recommendation: Some(Recommendation {

@@ -6,13 +6,13 @@ use console::{StyledObject, style};
 use textwrap::Options;
 
 use super::table::WIDTH;
-use crate::studies::probe::{Finding, Verdict};
+use crate::record::probes::{ProbeFinding, ProbeVerdict};
 
 /// Where the text begins: after the longest verdict and a gap.
 const INDENT: usize = "unclear".len() + 2;
 
 /// Lays findings out for a terminal of 100 columns; `colour` adds weight and colour, and no meaning.
-pub fn probes_table(findings: &[Finding], colour: bool) -> String {
+pub fn probes_table(findings: &[ProbeFinding], colour: bool) -> String {
     let styled = |text: &str, how: fn(StyledObject<String>) -> StyledObject<String>| {
         if colour { how(style(text.to_owned()).force_styling(true)).to_string() } else { text.to_owned() }
     };
@@ -20,9 +20,9 @@ pub fn probes_table(findings: &[Finding], colour: bool) -> String {
     for finding in findings {
         let verdict = finding.seen.verdict;
         let colour_of: fn(StyledObject<String>) -> StyledObject<String> = match verdict {
-            Verdict::Found => StyledObject::yellow,
-            Verdict::Absent => StyledObject::green,
-            Verdict::Unclear => StyledObject::red,
+            ProbeVerdict::Found => StyledObject::yellow,
+            ProbeVerdict::Absent => StyledObject::green,
+            ProbeVerdict::Unclear => StyledObject::red,
         };
         let shown = styled(&format!("{:INDENT$}", word(verdict)), colour_of);
         out.push(String::new());
@@ -42,7 +42,7 @@ fn indented(text: &str, further: &str) -> Vec<String> {
 }
 
 /// Lays findings out as Markdown.
-pub fn probes_markdown(findings: &[Finding]) -> String {
+pub fn probes_markdown(findings: &[ProbeFinding]) -> String {
     let mut out = format!(
         "### {}\n\n| probe | verdict | what it found | what to do |\n| --- | --- | --- | --- |\n",
         title(findings)
@@ -61,33 +61,33 @@ pub fn probes_markdown(findings: &[Finding]) -> String {
     out
 }
 
-fn title(findings: &[Finding]) -> String {
+fn title(findings: &[ProbeFinding]) -> String {
     let count = |verdict| findings.iter().filter(|finding| finding.seen.verdict == verdict).count();
-    let gone = |f: &&Finding| f.fixed.as_ref().is_some_and(|fixed| fixed.verdict == Verdict::Absent);
-    let unclear = match count(Verdict::Unclear) {
+    let gone = |f: &&ProbeFinding| f.fixed.as_ref().is_some_and(|fixed| fixed.verdict == ProbeVerdict::Absent);
+    let unclear = match count(ProbeVerdict::Unclear) {
         0 => String::new(),
         n => format!(", {n} unclear"),
     };
     format!(
         "Pitfalls of the telemetry crates: {} found, {} absent{unclear}; {} gone once the advice is followed",
-        count(Verdict::Found),
-        count(Verdict::Absent),
+        count(ProbeVerdict::Found),
+        count(ProbeVerdict::Absent),
         findings.iter().filter(gone).count(),
     )
 }
 
-fn word(verdict: Verdict) -> &'static str {
+fn word(verdict: ProbeVerdict) -> &'static str {
     match verdict {
-        Verdict::Found => "found",
-        Verdict::Absent => "absent",
-        Verdict::Unclear => "unclear",
+        ProbeVerdict::Found => "found",
+        ProbeVerdict::Absent => "absent",
+        ProbeVerdict::Unclear => "unclear",
     }
 }
 
 /// What to do, and what came of doing it.
-fn advice(finding: &Finding) -> Vec<String> {
+fn advice(finding: &ProbeFinding) -> Vec<String> {
     let tried = finding.fixed.as_ref().map(|fixed| {
-        let mark = if fixed.verdict == Verdict::Absent {
+        let mark = if fixed.verdict == ProbeVerdict::Absent {
             "✓ So done, it is gone:"
         } else {
             "✗ So done, it is still there:"
@@ -104,11 +104,11 @@ mod tests {
     use console::measure_text_width;
 
     use super::*;
-    use crate::studies::probe::Observation;
+    use crate::record::probes::ProbeObservation;
 
-    fn finding(verdict: Verdict, fixed: Option<Verdict>) -> Finding {
-        let seen = |verdict, what: &str| Observation { verdict, what: what.into(), figures: BTreeMap::new() };
-        Finding {
+    fn finding(verdict: ProbeVerdict, fixed: Option<ProbeVerdict>) -> ProbeFinding {
+        let seen = |verdict, what: &str| ProbeObservation { verdict, what: what.into(), figures: BTreeMap::new() };
+        ProbeFinding {
             probe: "gauge-increment".into(),
             title: "a gauge that forgets".into(),
             pitfall: "Each call begins at 0.".into(),
@@ -120,8 +120,10 @@ mod tests {
 
     #[test]
     fn each_finding_is_told_within_the_width_with_what_to_do_and_what_came_of_it() {
-        let findings =
-            [finding(Verdict::Found, Some(Verdict::Absent)), finding(Verdict::Unclear, Some(Verdict::Found))];
+        let findings = [
+            finding(ProbeVerdict::Found, Some(ProbeVerdict::Absent)),
+            finding(ProbeVerdict::Unclear, Some(ProbeVerdict::Found)),
+        ];
         let text = probes_table(&findings, false);
         assert!(text.lines().all(|line| measure_text_width(line) <= WIDTH), "{text}");
         for words in [

@@ -1,10 +1,10 @@
-//! What a self-test found: a row per check, and a row per arm of its short runs.
+//! The results of a self-test: a row per check, and a row per arm of its short runs.
 
 use super::view::{Grid, Row};
 use crate::experiment::scenario::Role;
 use crate::record::result::Document;
-use crate::studies::selftest::Selftest;
-use crate::studies::selftest::repeats::{ArmOfRepeats, by_arm};
+use crate::record::selftest::Selftest;
+use crate::verdict::repeats::{ArmOfRepeats, by_arm};
 
 const CHECKS: [&str; 4] = ["check", "", "expected", "seen"];
 const REPEATS: [&str; 6] =
@@ -24,7 +24,7 @@ pub(super) fn checks(selftest: &Selftest) -> Grid {
     Grid { columns: CHECKS.map(str::to_owned).into(), rows: rows.collect() }
 }
 
-/// What the short runs say of each arm, where there are some.
+/// The short runs, arm by arm, where there are some.
 pub(super) fn repeats(selftest: &Selftest) -> Option<Grid> {
     let arms = by_arm(&selftest.repeats);
     (!arms.is_empty())
@@ -46,12 +46,12 @@ fn row(arm: &ArmOfRepeats<'_>) -> Row {
     }
 }
 
-/// What to do about the checks that fail, and how far the self-test went where it was cut short.
+/// Advice for the checks that fail, and how far a self-test went that was cut short.
 pub(super) fn warnings(selftest: &Selftest, document: &Document) -> Vec<String> {
     let mut warnings = Vec::new();
     if document.partial {
         warnings.push(format!(
-            "The self-test was cut short: {} checks were made, and {} of {} short runs.",
+            "The self-test was cut short after {} checks and {} of {} short runs.",
             selftest.checks.len(),
             selftest.repeats.len(),
             selftest.repeats_planned

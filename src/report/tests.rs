@@ -8,8 +8,7 @@ use crate::record::interval::Interval;
 use crate::record::load::Verdict;
 use crate::record::records::Records;
 use crate::record::result::Document;
-use crate::studies::selftest::repeats::{RepeatedArm, RepeatedDelta};
-use crate::studies::selftest::{Check, Repeat, Selftest};
+use crate::record::selftest::{Check, Repeat, RepeatedArm, RepeatedDelta, Selftest};
 use crate::verdict::fixture::{self, noise};
 
 fn run() -> Records {
@@ -218,7 +217,7 @@ fn a_self_test_on_a_page() {
 #[test]
 fn a_self_test_that_was_cut_short_says_how_far_it_went() {
     let shown = table(&View::of(&Document { partial: true, ..selftest() }), false);
-    assert!(shown.contains("! The self-test was cut short: 2 checks were made, and 3 of 3 short runs."), "{shown}");
+    assert!(shown.contains("! The self-test was cut short after 2 checks and 3 of 3 short runs."), "{shown}");
     assert!(!shown.contains("rounds were played to their end"), "{shown}");
 }
 

@@ -9,5 +9,6 @@ pub mod document;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod gate;
+pub mod repeats;
 pub mod stats;
 pub mod trend;

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::common::{PROGRAM, otelbench, ran, stderr, stdout};
-use otelbench::studies::isolated::{self, Isolated, IsolatedError};
+use otelbench::record::isolated::Isolated;
+use otelbench::studies::isolated::{self, IsolatedError};
 
 fn measured(names: &[&str], rounds: u32, seed: u64) -> (Isolated, Vec<String>) {
     let mut said = Vec::new();

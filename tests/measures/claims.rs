@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::common::{RPS, alone, document, otelbench, ran, stderr, stdout};
+use otelbench::experiment::claims::own::ClaimSelection;
+use otelbench::record::claims::ClaimVerdict;
 use otelbench::record::result::Document;
-use otelbench::verdict::claims::{Asked, Verdict};
 
 /// A claim about `full` that is sure to hold, and one that is sure not to.
 const CERTAIN: &str = r#"
@@ -48,7 +49,7 @@ fn trusted(mut command: impl FnMut() -> Command) -> Output {
     output
 }
 
-fn verdicts(document: &Document) -> Vec<(&str, Verdict)> {
+fn verdicts(document: &Document) -> Vec<(&str, ClaimVerdict)> {
     document.claims.iter().map(|claim| (claim.id.as_str(), claim.verdict)).collect()
 }
 
@@ -60,9 +61,9 @@ fn claims_whose_truth_is_certain_are_judged_so_and_fail_only_on_demand() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let out = folder.path().join("claims.json");
     let kept = document(&out);
-    assert_eq!(verdicts(&kept), [("a-second", Verdict::Confirmed), ("no-allocation", Verdict::Refuted)]);
+    assert_eq!(verdicts(&kept), [("a-second", ClaimVerdict::Confirmed), ("no-allocation", ClaimVerdict::Refuted)]);
     assert_eq!(kept.header.scenario.arm_names(), ["none", "placebo", "full"]);
-    assert!(matches!(&kept.header.scenario.claims, Some(Asked::Own(claims)) if claims.len() == 2));
+    assert!(matches!(&kept.header.scenario.claims, Some(ClaimSelection::Own(claims)) if claims.len() == 2));
     let figure = &kept.claims[1].figure;
     assert!(figure.low.unwrap() > 50.0 && figure.high.unwrap() < 1_000.0, "{figure:?}");
 
@@ -84,7 +85,7 @@ fn claims_whose_truth_is_certain_are_judged_so_and_fail_only_on_demand() {
     assert!(stdout(&output).contains("1 refuted"), "the report comes before the failure");
     let output = trusted(|| certain(folder.path(), "--rounds 3 --fail-on inconclusive --only a-second"));
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert_eq!(verdicts(&document(&out)), [("a-second", Verdict::Confirmed)]);
+    assert_eq!(verdicts(&document(&out)), [("a-second", ClaimVerdict::Confirmed)]);
 }
 
 #[test]
@@ -95,7 +96,7 @@ fn one_round_decides_nothing() {
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
     assert!(stderr(&output).contains("two rounds or more"), "{}", stderr(&output));
     let kept = document(&folder.path().join("claims.json"));
-    assert!(kept.claims.iter().all(|claim| claim.verdict == Verdict::Inconclusive));
+    assert!(kept.claims.iter().all(|claim| claim.verdict == ClaimVerdict::Inconclusive));
     let output = trusted(|| certain(folder.path(), "--rounds 1 --fail-on refuted"));
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 }
@@ -116,13 +117,13 @@ fn published_claims_are_measured_in_every_way_and_nothing_measured_is_lost() {
     let kept = document(&out);
     let judged = verdicts(&kept);
     for (id, verdict) in [
-        ("auto-context", Verdict::Refuted),
+        ("auto-context", ClaimVerdict::Refuted),
         // It depends on whether the context is handed on.
-        ("baggage", Verdict::Inconclusive),
-        ("redaction", Verdict::Confirmed),
-        ("mtls", Verdict::Confirmed),
-        ("resource", Verdict::Confirmed),
-        ("single-recorder", Verdict::Refuted),
+        ("baggage", ClaimVerdict::Inconclusive),
+        ("redaction", ClaimVerdict::Confirmed),
+        ("mtls", ClaimVerdict::Confirmed),
+        ("resource", ClaimVerdict::Confirmed),
+        ("single-recorder", ClaimVerdict::Refuted),
     ] {
         assert!(judged.contains(&(id, verdict)), "{id}: {:#?}", kept.claims);
     }
@@ -130,11 +131,11 @@ fn published_claims_are_measured_in_every_way_and_nothing_measured_is_lost() {
     let evidence = kept.evidence.as_ref().unwrap();
     assert_eq!(evidence.missing, Vec::<String>::new());
     assert_eq!(evidence.isolated.as_ref().unwrap().of("counter-macro-bridge").unwrap().len(), 2);
-    assert_eq!(evidence.trials.keys().collect::<Vec<_>>(), ["environment", "payment", "personal"]);
-    for (name, trial) in &evidence.trials {
-        assert!(trial.is_whole() && out.with_file_name(format!("claims-{name}.jsonl")).exists(), "{name}");
+    assert_eq!(evidence.scenarios.keys().collect::<Vec<_>>(), ["environment", "payment", "personal"]);
+    for (name, records) in &evidence.scenarios {
+        assert!(records.is_whole() && out.with_file_name(format!("claims-{name}.jsonl")).exists(), "{name}");
     }
-    // Controls: what is found where nothing is done against it, and heard of who may be heard.
+    // Controls: without redaction or filter something is found, and the authorised client is accepted.
     let reading = |id: &str, subject: &str| {
         let claim = kept.claims.iter().find(|claim| claim.id == id).unwrap();
         let figure = &claim.readings.iter().find(|reading| reading.subject == subject).unwrap().figure;
@@ -144,12 +145,13 @@ fn published_claims_are_measured_in_every_way_and_nothing_measured_is_lost() {
     assert!(found > 0.0 && found.total_cmp(&looked_for).is_eq(), "{found} of {looked_for}");
     let (debugged, orders) = reading("level-filter", "filter at debug");
     assert!(debugged > 0.0 && debugged.total_cmp(&orders).is_eq(), "{debugged} of {orders}");
-    let [known, strangers @ ..] = &evidence.encounters[..] else { panic!("{:?}", evidence.encounters) };
-    assert!(!known.stranger && known.received == known.ended && known.refused_connections == 0, "{known:?}");
-    assert_eq!(strangers.len(), 3);
-    for (stranger, why) in strangers.iter().zip(["no certificates", "UnknownIssuer", "expired"]) {
-        let said = stranger.refused_connection.as_deref().unwrap_or_default();
-        assert!(stranger.received == 0 && said.contains(why), "{stranger:?}");
+    let [authorised, unauthorised @ ..] = &evidence.tls_attempts[..] else { panic!("{:?}", evidence.tls_attempts) };
+    assert!(!authorised.unauthorised && authorised.received == authorised.ended, "{authorised:?}");
+    assert_eq!(authorised.refused_connections, 0);
+    assert_eq!(unauthorised.len(), 3);
+    for (client, why) in unauthorised.iter().zip(["no certificates", "UnknownIssuer", "expired"]) {
+        let said = client.refused_connection.as_deref().unwrap_or_default();
+        assert!(client.received == 0 && said.contains(why), "{client:?}");
     }
     assert_eq!(stdout(&ran(&format!("report {}", out.display()))), stdout(&output));
     assert!(stdout(&output).lines().all(|line| line.chars().count() <= 100), "{}", stdout(&output));
@@ -167,6 +169,6 @@ fn what_cannot_be_asked_is_refused_with_what_can() {
     };
     refused("", "--only metric-recrod", 2, "did you mean `metric-record`?");
     refused(CERTAIN, "--only metric-record", 2, "the claims are a-second, no-allocation");
-    refused("mode = \"full\"", "", 2, "`mode` is settled by the published claims");
+    refused("mode = \"full\"", "", 2, "the published claims determine `mode`");
     refused(&CERTAIN.replace("arm = \"full\"", "arm = \"ful\""), "", 2, "line 7, `claims.arm`: unknown mode `ful`");
 }

@@ -182,7 +182,7 @@ fn the_embedded_sink_closes_the_ledger_of_every_step() {
 fn what_cannot_be_measured_is_refused_with_what_would_be_right() {
     for (arguments, words) in [
         ("--mode ful", "did you mean `full`?"),
-        ("--mode metrics", "makes no spans; name one that sends every span, such as full"),
+        ("--mode metrics", "makes no spans; choose one that sends every span, such as full"),
         ("--mode spans-null", "drops every span"),
         ("--mode full-sampled", "its sampler keeps spans from the pipeline"),
         ("--queue 100 --batch 101", "a queue of 100 never holds so many; raise --queue or lower --batch"),

@@ -17,13 +17,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::experiment::arrivals::Arrivals;
+use crate::experiment::claims::own::ClaimSelection;
 use crate::experiment::gate::Gate;
 use crate::experiment::generator::Pacing;
 use crate::experiment::payload::Payload;
 use crate::experiment::placement::Placement;
 use crate::experiment::slo::Slo;
 use crate::experiment::units::Rate;
-use crate::verdict::claims::Asked;
 
 pub use self::arms::{Arm, Known, PLACEBO, Role};
 pub(crate) use self::collector::environment_names_a_collector;
@@ -51,7 +51,7 @@ pub struct Scenario {
     pub slo: Option<Slo>,
     /// The claims that are put to the test; absent where none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claims: Option<Asked>,
+    pub claims: Option<ClaimSelection>,
     /// The conditions compared; the baseline stands first.
     pub arms: Vec<Arm>,
     /// Fresh launches of every arm.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 use super::modes::mode_names;
 use super::{Endpoint, Faults, Format, Isolation, ModeName, OwnModes, Payment, ScenarioError, Transport, Until};
 use crate::experiment::arrivals::Arrivals;
+use crate::experiment::claims::own::ClaimTables;
 use crate::experiment::gate::Gate;
 use crate::experiment::generator::Pacing;
 use crate::experiment::mode::{self, Mode, UnknownMode};
@@ -22,7 +23,6 @@ use crate::experiment::payload::{Mix, Share, UserIds};
 use crate::experiment::placement::{IdleCores, Pinning};
 use crate::experiment::slo::Slo;
 use crate::experiment::units::{Rate, parse_duration, parse_positive_duration};
-use crate::verdict::claims::own::ClaimTables;
 
 /// Declares [`Settings`]: keys that only a file has, and under each heading of the help the options that file and command line
 /// share.

@@ -12,10 +12,10 @@ pub use self::file::{ResultError, StoredResult};
 pub use self::ledger::{LogLedger, MetricLedger, SpanLedger, TelemetrySummary};
 pub use self::summary::{ArmSummary, CpuPerRequest, Delta, ResponseUs, Rounds};
 
+use crate::record::claims::{Claim, ClaimEvidence};
 use crate::record::load::Validity;
 use crate::record::records::{Header, LaneRecord, Records, SliceRecord};
-use crate::studies::selftest::Selftest;
-use crate::verdict::claims::{self, Claim};
+use crate::record::selftest::Selftest;
 
 /// A whole result, as stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ pub struct Document {
     pub claims: Vec<Claim>,
     /// Measurements for the claims beside the records; absent where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evidence: Option<claims::Evidence>,
+    pub evidence: Option<ClaimEvidence>,
     /// Findings of a self-test; absent in other results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selftest: Option<Selftest>,

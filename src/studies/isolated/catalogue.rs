@@ -1,29 +1,28 @@
-//! The estimators there are.
+//! Every estimator.
 
 use super::Estimator;
-use super::launch::{By, Series, Work};
-use super::proof::{Control, Leaves};
+use super::launched::{Access, ControlSpan, Footprint, Operation, Series};
 use crate::experiment::mode::{Metrics, Mode, named};
 use crate::os::cores;
 
-/// How deep spans are nested.
+/// Depths to which spans are nested.
 const DEPTHS: [u64; 4] = [1, 10, 100, 1_000];
 /// Modes of the order service that have an estimator.
 const ORDERS: [&str; 8] = ["bare", "none", "metrics", "bridge", "bridge-cached", "traces", "full", "tuned"];
 
-/// Every estimator, metrics first: those that scale go up to the cores that this process may use.
+/// Every estimator, metrics first. Those of scaling go up to the cores that this process may use.
 pub fn all() -> Vec<Estimator> {
     let cores = cores::allowed_cores().len().max(1);
     [metrics(), scaling(&thread_counts(cores)), ORDERS.map(order).to_vec(), spans(), DEPTHS.map(depth).to_vec()]
         .concat()
 }
 
-/// A mode that is built in.
+/// A built-in mode.
 fn mode(name: &str) -> Mode {
     named(name).expect("it is in the catalogue of modes")
 }
 
-/// A recorder by the name that estimators know it by, and the mode that installs it.
+/// The mode that installs a recorder, by the name that estimators call the recorder.
 fn recorder(name: &str) -> Mode {
     mode(if name == "prometheus" { "metrics" } else { name })
 }
@@ -31,21 +30,21 @@ fn recorder(name: &str) -> Mode {
 fn metrics() -> Vec<Estimator> {
     let kinds = [("counter", "increment of a counter"), ("histogram", "value into a histogram")];
     let ways = [
-        ("macro", By::Macro, "prometheus"),
-        ("macro", By::Macro, "bridge"),
-        ("cached", By::Handle, "prometheus"),
-        ("cached", By::Handle, "bridge"),
-        ("macro", By::Macro, "none"),
+        ("macro", Access::Macro, "prometheus"),
+        ("macro", Access::Macro, "bridge"),
+        ("cached", Access::Handle, "prometheus"),
+        ("cached", Access::Handle, "bridge"),
+        ("macro", Access::Macro, "none"),
     ];
     let estimator = |(kind, what), (how, by, to)| {
         let recorded = u64::from(to != "none");
-        let (work, leaves) = match kind {
-            "counter" => (Work::Counter(by), Leaves { orders: recorded, ..Leaves::default() }),
-            _ => (Work::Histogram(by), Leaves { latencies: recorded, ..Leaves::default() }),
+        let (operation, footprint) = match kind {
+            "counter" => (Operation::Counter(by), Footprint { orders: recorded, ..Footprint::default() }),
+            _ => (Operation::Histogram(by), Footprint { latencies: recorded, ..Footprint::default() }),
         };
         let by = match by {
-            By::Macro => "the macro",
-            By::Handle => "a handle that was kept",
+            Access::Macro => "the macro",
+            Access::Handle => "a handle that was kept",
         };
         let into =
             if to == "none" { "with no recorder installed".to_owned() } else { format!("into the {to} recorder") };
@@ -53,9 +52,9 @@ fn metrics() -> Vec<Estimator> {
             name: format!("{kind}-{how}-{to}"),
             what: format!("ns of CPU per {what} through {by}, {into}"),
             mode: recorder(to),
-            work,
-            leaves,
-            control: Control::Disabled,
+            operation,
+            footprint,
+            control: ControlSpan::Disabled,
         }
     };
     kinds.into_iter().flat_map(|kind| ways.map(|way| estimator(kind, way))).collect()
@@ -80,13 +79,13 @@ fn scaling(thread_counts: &[usize]) -> Vec<Estimator> {
                     if threads == 1 { "on one thread".into() } else { format!("on each of {threads} threads at once, {what}") }
                 ),
                 mode: recorder(to),
-                work: Work::Threads(threads, series),
-                leaves: Leaves {
+                operation: Operation::Threads(threads, series),
+                footprint: Footprint {
                     orders: 1,
                     series: Some(if series == Series::One { 1 } else { threads as u64 }),
-                    ..Leaves::default()
+                    ..Footprint::default()
                 },
-                control: Control::Disabled,
+                control: ControlSpan::Disabled,
             }));
         }
     }
@@ -100,48 +99,55 @@ fn order(name: &str) -> Estimator {
     Estimator {
         name: format!("order-{name}"),
         what: format!(
-            "ns of CPU per order on the thread that answers it, the service's own work included, in mode {name}"
+            "ns of CPU per order on the thread that answers it, including the service's own work, in mode {name}"
         ),
         mode,
-        work: Work::Order,
-        leaves: Leaves { spans: if traced { 3 } else { 0 }, orders: recorded, latencies: recorded, series: None },
-        control: if traced { Control::Recorded } else { Control::Disabled },
+        operation: Operation::Order,
+        footprint: Footprint { spans: if traced { 3 } else { 0 }, orders: recorded, latencies: recorded, series: None },
+        control: if traced { ControlSpan::Recorded } else { ControlSpan::Disabled },
     }
 }
 
 fn spans() -> Vec<Estimator> {
-    let one = Leaves { spans: 1, ..Leaves::default() };
-    let none = Leaves::default();
+    let one = Footprint { spans: 1, ..Footprint::default() };
+    let none = Footprint::default();
     let to_nowhere = "tracing-opentelemetry, batch processor, an exporter that drops them";
-    let estimator = |name: &str, what: String, mode, work, leaves, control| Estimator {
+    let estimator = |name: &str, what: String, mode, operation, footprint, control| Estimator {
         name: name.into(),
         what: format!("ns of CPU per span, made, entered, left and closed: {what}"),
         mode,
-        work,
-        leaves,
+        operation,
+        footprint,
         control,
     };
     let slim = Mode { metrics: Metrics::Nowhere, ..mode("tuned") };
     vec![
-        estimator("span-none", "no subscriber".into(), mode("none"), Work::Span, none, Control::Disabled),
+        estimator("span-none", "no subscriber".into(), mode("none"), Operation::Span, none, ControlSpan::Disabled),
         estimator(
             "span-filtered",
             format!("at DEBUG under a filter at INFO, before {to_nowhere}"),
             mode("spans-null"),
-            Work::DebugSpan,
+            Operation::DebugSpan,
             none,
-            Control::Recorded,
+            ControlSpan::Recorded,
         ),
         estimator(
             "span-unsampled",
             "tracing-opentelemetry with a sampler that records none".into(),
             mode("spans-off"),
-            Work::Span,
+            Operation::Span,
             none,
-            Control::Unsampled,
+            ControlSpan::Unsampled,
         ),
-        estimator("span-recorded", to_nowhere.into(), mode("spans-null"), Work::Span, one, Control::Recorded),
-        estimator("span-tuned", "the slim layer, sent to a sink".into(), slim, Work::Span, one, Control::Recorded),
+        estimator("span-recorded", to_nowhere.into(), mode("spans-null"), Operation::Span, one, ControlSpan::Recorded),
+        estimator(
+            "span-tuned",
+            "the slim layer, sent to a sink".into(),
+            slim,
+            Operation::Span,
+            one,
+            ControlSpan::Recorded,
+        ),
     ]
 }
 
@@ -150,9 +156,9 @@ fn depth(depth: u64) -> Estimator {
         name: format!("depth-{depth}"),
         what: format!("ns of CPU per span of a nest {depth} deep, each made and entered within the one before"),
         mode: mode("spans-null"),
-        work: Work::Depth(depth),
-        leaves: Leaves { spans: 1, ..Leaves::default() },
-        control: Control::Recorded,
+        operation: Operation::Depth(depth),
+        footprint: Footprint { spans: 1, ..Footprint::default() },
+        control: ControlSpan::Recorded,
     }
 }
 
@@ -161,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_double_up_to_the_cores_and_the_last_count_is_theirs() {
+    fn thread_counts_double_up_to_the_number_of_cores() {
         assert_eq!(thread_counts(1), [1]);
         assert_eq!(thread_counts(2), [1, 2]);
         assert_eq!(thread_counts(6), [1, 2, 4, 6]);

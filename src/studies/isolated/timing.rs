@@ -1,4 +1,4 @@
-//! The loop, and the arithmetic on what the clock said of it.
+//! The timed loop, and the arithmetic on its times.
 
 use std::hint::black_box;
 use std::io;
@@ -8,11 +8,11 @@ use std::thread;
 use crate::os::clock;
 use crate::os::cores;
 
-/// What one batch should take, in ns: a thousand times what the clock costs, and less than a scheduler's slice.
+/// Target duration of a batch, in ns: a thousand times the cost of the clock, and less than a scheduler's time slice.
 const BATCH_NS: u64 = 2_000_000;
 /// Batches that count.
 const BATCHES: usize = 15;
-/// Batches before them: what is made at first use is made, and the branches are learnt.
+/// Batches before them, so that lazy initialisation is over and the branches are learnt.
 const WARM_UP: usize = 4;
 
 /// A loop that was timed.
@@ -37,7 +37,7 @@ struct Batch {
     without: u64,
 }
 
-/// The median over the batches of what a turn took with the call more than without.
+/// The median over the batches of the time per turn with the call, less that without.
 fn per_turn(batches: &[Batch], turns: u64) -> f64 {
     let mut each: Vec<f64> =
         batches.iter().map(|batch| (batch.with as f64 - batch.without as f64) / turns as f64).collect();
@@ -46,15 +46,15 @@ fn per_turn(batches: &[Batch], turns: u64) -> f64 {
     each[each.len() / 2]
 }
 
-/// What a loop does, and around what it is held against.
+/// A loop with the call, and the same loop without it.
 pub(super) struct Loop<B, W, T> {
-    /// All but the call; what this takes is not the call's.
+    /// Everything but the call; its time is subtracted.
     pub(super) beside: B,
-    /// The same, and the call.
+    /// The same with the call.
     pub(super) work: W,
-    /// Between batches and off the clock: empties what fills.
+    /// Empties queues between batches, while the clock does not count.
     pub(super) tend: T,
-    /// Turns in a batch at most, so that nothing overflows before it is tended.
+    /// Most turns in a batch, so that nothing overflows before it is emptied.
     pub(super) most: u64,
 }
 
@@ -78,7 +78,7 @@ fn timed_by(
     Ok(Timed { ns: per_turn(&batches[WARM_UP..], turns), turns, batches: BATCHES, made })
 }
 
-/// How many turns make a batch, and how many it took to find out.
+/// The number of turns in a batch, and the number made to find it.
 fn fitted(
     clock: &impl Fn() -> io::Result<u64>,
     what: &mut Loop<impl FnMut(u64), impl FnMut(u64), impl FnMut()>,
@@ -86,7 +86,7 @@ fn fitted(
     let (mut turns, mut made) = (1, 0);
     loop {
         let mut took = u64::MAX;
-        // Twice, so that what is made at first use does not pass for what every turn takes.
+        // Twice, so that lazy initialisation does not pass for the cost of every turn.
         for _ in 0..2 {
             took = took.min(clocked(clock, turns, &mut what.work)?);
             made += turns;
@@ -100,7 +100,7 @@ fn fitted(
     }
 }
 
-/// Nanoseconds that so many turns take by this clock.
+/// Time of so many turns by this clock, in ns.
 fn clocked(clock: &impl Fn() -> io::Result<u64>, turns: u64, turn: &mut impl FnMut(u64)) -> io::Result<u64> {
     let began = clock()?;
     for number in 0..turns {
@@ -120,7 +120,7 @@ pub(super) fn timed_on(cores: &[usize], works: &[impl Fn(u64) + Sync], most: u64
         let thread = |(number, mut work)| {
             let (barrier, core) = (&barrier, cores.get(number..=number).unwrap_or_default());
             scope.spawn(move || -> io::Result<Vec<Batch>> {
-                // A thread that left before the others would leave them waiting: so what fails is said at the end.
+                // A thread that returned early would leave the others waiting, so errors are returned at the end.
                 let kept = cores::keep_on(core);
                 let batches: io::Result<Vec<Batch>> = (0..count)
                     .map(|_| {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_loop_itself_takes_is_not_the_calls() {
+    fn the_time_of_the_empty_loop_is_subtracted() {
         // 3 ns are the loop's, 7 the call's, and reading the clock takes 30; what is done between batches takes longest.
         let timed = virtually(|clock| pass(clock, 3), |clock| pass(clock, 10), 1_000_000);
         assert_eq!(timed.ns, 7.0);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_at_first_use_does_not_make_the_batches_small() {
+    fn lazy_initialisation_does_not_shrink_the_batches() {
         let made = Cell::new(false);
         let work = |clock: &Cell<u64>| pass(clock, if made.replace(true) { 10 } else { 50_000_000 });
         let timed = virtually(|_| (), work, 1_000_000);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn every_turn_is_counted_and_no_batch_is_larger_than_allowed() {
+    fn every_turn_is_counted_and_no_batch_exceeds_its_limit() {
         let (made, largest, batch) = (Cell::new(0), Cell::new(0), Cell::new(0));
         let what = Loop {
             beside: |_| (),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_cost_is_found_again() {
+    fn a_known_cost_is_measured() {
         const COST: u64 = 20_000;
         let what = Loop { beside: |_| (), work: |_| spin(COST), tend: || (), most: 1_000 };
         let found = timed(what).unwrap().ns;
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn the_threads_count_alike() {
+    fn threads_have_equal_weight() {
         let batches = |with| vec![Batch { with, without: 0 }];
         assert_eq!(means(&[batches(10), batches(30)]), [Batch { with: 20, without: 0 }]);
     }

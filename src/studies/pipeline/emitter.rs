@@ -1,7 +1,7 @@
-//! The process that makes spans: both sides of it.
+//! The process that makes spans: the parent's side and its own.
 //!
-//! The program launches itself with a hidden subcommand and writes it one [`Order`] as a line of JSON; the answer is one
-//! [`Reply`]. The process ends when its standard input does, so none outlives a parent that was killed.
+//! The program launches itself with a hidden subcommand and writes it one [`EmitRequest`] as a line of JSON; the answer is one
+//! [`EmitReply`]. The process ends when its standard input does, so none outlives a parent that was killed.
 
 use std::io::{self, BufRead, Write};
 use std::path::Path;
@@ -14,11 +14,10 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::info_span;
 
-use super::model::Batching;
 use crate::experiment::mode::Mode;
 use crate::experiment::units::{REQUEST, Rate};
 use crate::os::subprocess;
-use crate::record::account::Account;
+use crate::record::pipeline::{Batching, Emitted};
 use crate::sut::telemetry::{Destination, Telemetry, TelemetryError};
 
 /// The hidden subcommand that makes a process an emitter.
@@ -26,33 +25,34 @@ pub const SUBCOMMAND: &str = "emit";
 /// The name of the spans.
 pub const SPAN: &str = "emitted";
 
-/// Spans before the step, which have the connection made.
+/// Spans before the step, so that the connection is there.
 const WARM_UP: u32 = 16;
-/// How long spans that are due are gathered at most.
+/// Longest time that due spans are gathered.
 const BURST: Duration = Duration::from_micros(500);
-/// Longest wait for what waits in the queue at the end of a step.
+/// Longest wait for the queue to drain at the end of a step.
 const DRAIN: Duration = Duration::from_mins(2);
-/// Longest wait for an emitter, beyond the time of its step.
-const PATIENCE: Duration = Duration::from_mins(3);
-/// What an emitter is told by its order and not by the environment.
-const TOLD: [&str; 3] = ["OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "OTEL_BSP_SCHEDULE_DELAY"];
+/// Longest wait for an emitter, beyond the length of its step.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(3);
+/// Variables whose values are in the request, so that they must not come from the environment.
+const SET_BY_REQUEST: [&str; 3] =
+    ["OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "OTEL_BSP_SCHEDULE_DELAY"];
 
-/// One step.
+/// One step, as the emitter is asked to play it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Order {
-    /// What is put in place.
+pub struct EmitRequest {
+    /// The telemetry to install.
     pub mode: Mode,
     /// Where telemetry goes.
     pub destination: Destination,
     /// Spans a second.
     pub rate: Rate,
-    /// For how long.
+    /// Length of the step.
     #[serde(with = "humantime_serde")]
     pub step: Duration,
 }
 
-impl Order {
-    /// An order for spans through `mode`, which makes spans, with these settings of its batches.
+impl EmitRequest {
+    /// A request for spans through `mode`, which makes spans, with these batch settings.
     pub fn new(mut mode: Mode, batching: Batching, destination: Destination, rate: Rate, step: Duration) -> Self {
         if let Some(traces) = &mut mode.traces {
             (traces.queue, traces.batch, traces.delay) = (batching.queue, batching.batch, batching.delay);
@@ -61,30 +61,17 @@ impl Order {
     }
 }
 
-/// What came of an order.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Emitted {
-    /// Spans made, those before the step included.
-    pub spans: u64,
-    /// From the start of the step to its last span.
-    pub took_ms: f64,
-    /// How long after its time the latest span was made: the emitter's own fault, and what it then made at once.
-    pub latest_ms: f64,
-    /// Where the spans went.
-    pub account: Account,
-}
-
-/// From the emitter.
+/// The answer of the emitter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Reply {
+pub enum EmitReply {
     /// The step is over.
     Emitted(Box<Emitted>),
     /// It could not be played, for this reason.
     Failed(String),
 }
 
-/// Why an emitter did not do as it was told.
+/// Why an emitter did not play its step.
 #[derive(Debug, Error)]
 #[error("the emitter of spans {what}{}", quoted(.stderr))]
 pub struct EmitterError {
@@ -93,7 +80,7 @@ pub struct EmitterError {
 }
 
 impl EmitterError {
-    /// There is nowhere to send to.
+    /// The sink could not be started.
     pub fn no_sink(error: &io::Error) -> Self {
         Self { what: format!("has no sink to send to: {error}"), stderr: String::new() }
     }
@@ -104,28 +91,28 @@ fn quoted(stderr: &str) -> String {
     lines.concat()
 }
 
-/// Obeys the one order on stdin.
+/// Plays the one request on stdin.
 ///
 /// # Errors
-/// When it is no order, or the answer cannot be written.
+/// When the request cannot be read, or the answer cannot be written.
 pub fn run(output: &mut impl Write) -> io::Result<()> {
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
-    let order = serde_json::from_str(&line).map_err(io::Error::other)?;
+    let request = serde_json::from_str(&line).map_err(io::Error::other)?;
     subprocess::end_with_parent();
-    let reply = match emit(&order) {
-        Ok(emitted) => Reply::Emitted(Box::new(emitted)),
-        Err(error) => Reply::Failed(error.to_string()),
+    let reply = match emit(&request) {
+        Ok(emitted) => EmitReply::Emitted(Box::new(emitted)),
+        Err(error) => EmitReply::Failed(error.to_string()),
     };
     writeln!(output, "{}", serde_json::to_string(&reply).map_err(io::Error::other)?)?;
     output.flush()
 }
 
-fn emit(order: &Order) -> Result<Emitted, TelemetryError> {
-    let telemetry = Telemetry::install(&order.mode, &order.destination)?;
+fn emit(request: &EmitRequest) -> Result<Emitted, TelemetryError> {
+    let telemetry = Telemetry::install(&request.mode, &request.destination)?;
     (0..WARM_UP).for_each(|_| span());
     telemetry.flush_spans();
-    let paced = paced(order.rate, order.step, span);
+    let paced = paced(request.rate, request.step, span);
     let account = telemetry.shutdown(DRAIN);
     Ok(Emitted {
         spans: u64::from(WARM_UP) + paced.spans,
@@ -135,19 +122,19 @@ fn emit(order: &Order) -> Result<Emitted, TelemetryError> {
     })
 }
 
-/// A span such as a service makes, with an attribute beside those that its mode adds.
+/// A span as a service makes it, with an attribute beside those that its mode adds.
 fn span() {
     info_span!("emitted", user_id = "user-1").in_scope(|| ());
 }
 
-/// How a step went.
+/// The pacing of a step.
 struct Paced {
     spans: u64,
     took: Duration,
     latest: Duration,
 }
 
-/// Has `span` called at a constant rate for `step`, whatever becomes of it: all that are due, then a sleep of up to [`BURST`].
+/// Calls `span` at a constant rate for `step`: all that are due, then a sleep of up to [`BURST`].
 fn paced(rate: Rate, step: Duration, mut span: impl FnMut()) -> Paced {
     // A step is shorter than five centuries, and the spans of one fewer than can be counted.
     let nanos = |duration: Duration| duration.as_nanos() as u64;
@@ -170,14 +157,14 @@ fn paced(rate: Rate, step: Duration, mut span: impl FnMut()) -> Paced {
     Paced { spans: total, took: started.elapsed(), latest }
 }
 
-/// Launches `executable` as an emitter for `order`. Dropping the future kills it.
+/// Launches `executable` as an emitter for `request`. Dropping the future kills it.
 ///
 /// # Errors
-/// When it does not start, dies, or cannot put the mode in place.
-pub async fn launched(executable: &Path, order: &Order) -> Result<Emitted, EmitterError> {
+/// When it does not start, dies, or cannot install the mode.
+pub async fn launched(executable: &Path, request: &EmitRequest) -> Result<Emitted, EmitterError> {
     let failed = |what: String| EmitterError { what, stderr: String::new() };
     let mut command = tokio::process::Command::new(executable);
-    for name in TOLD {
+    for name in SET_BY_REQUEST {
         command.env_remove(name);
     }
     let mut child = command
@@ -185,7 +172,7 @@ pub async fn launched(executable: &Path, order: &Order) -> Result<Emitted, Emitt
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // Ctrl-C goes to the whole group of the terminal: the parent is who ends this.
+        // Ctrl-C goes to the whole group of the terminal: the parent decides when this ends.
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
@@ -194,7 +181,7 @@ pub async fn launched(executable: &Path, order: &Order) -> Result<Emitted, Emitt
     let mut stdin = child.stdin.take();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let exchange = async {
-        let line = serde_json::to_string(order).map_err(io::Error::other)?;
+        let line = serde_json::to_string(request).map_err(io::Error::other)?;
         if let Some(stdin) = &mut stdin {
             // An emitter that died before it read has said why on stderr.
             drop(stdin.write_all(format!("{line}\n").as_bytes()).await);
@@ -215,14 +202,14 @@ pub async fn launched(executable: &Path, order: &Order) -> Result<Emitted, Emitt
         tokio::try_join!(answering, speaking)?;
         Ok::<_, io::Error>((answer, words))
     };
-    let (answer, stderr) = match tokio::time::timeout(order.step + PATIENCE, exchange).await {
+    let (answer, stderr) = match tokio::time::timeout(request.step + ANSWER_TIMEOUT, exchange).await {
         Ok(Ok(said)) => said,
-        Ok(Err(error)) => return Err(failed(format!("cannot be talked to: {error}"))),
-        Err(_) => return Err(failed(format!("did not end within {} s", (order.step + PATIENCE).as_secs()))),
+        Ok(Err(error)) => return Err(failed(format!("does not answer: {error}"))),
+        Err(_) => return Err(failed(format!("did not end within {} s", (request.step + ANSWER_TIMEOUT).as_secs()))),
     };
     match serde_json::from_str(&answer) {
-        Ok(Reply::Emitted(emitted)) => Ok(*emitted),
-        Ok(Reply::Failed(why)) => Err(failed(format!("failed: {why}"))),
+        Ok(EmitReply::Emitted(emitted)) => Ok(*emitted),
+        Ok(EmitReply::Failed(why)) => Err(failed(format!("failed: {why}"))),
         Err(_) => Err(EmitterError { what: "died before it had an answer".into(), stderr }),
     }
 }

@@ -1,80 +1,57 @@
-//! The theory of a batch pipeline, and what it recommends.
+//! The theory of a batch pipeline, and the settings it recommends.
 //!
 //! Source: `span_processor.rs` of `opentelemetry_sdk` 0.33.1. The queue is a bounded channel; the worker takes up to a batch
-//! out of it, exports it, waits for the answer, and takes the next. `slim` does the same, but its queue counts what is under way.
+//! out of it, exports it, waits for the answer, and takes the next. `slim` does the same, but its queue counts the batch under way.
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::experiment::units::{Rate, grouped};
+use crate::record::pipeline::{Batching, ExportTime};
 
-/// How many times the target a recommended pipeline sends: what waits after a stall must go out beside what comes.
+/// Factor by which a recommended pipeline can exceed the target: after a stall it must send the backlog beside new spans.
 const HEADROOM: f64 = 2.0;
-/// The SDK's own batch, below which nothing is gained.
+/// The SDK's default batch; a smaller one gains nothing.
 const SMALLEST_BATCH: usize = 512;
-/// Spans of 1 KB, attributes and all, that fit the 4 MB which a gRPC server takes by default.
+/// Number of spans of 1 KB, attributes included, that fit into 4 MB, the default limit of a gRPC server.
 const LARGEST_BATCH: usize = 4_096;
-/// The SDK's own delay.
+/// The SDK's default delay.
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
-/// How a batch pipeline is set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Batching {
-    /// Spans that the queue holds.
-    pub queue: usize,
-    /// Spans in one export at most.
-    pub batch: usize,
-    /// Longest time that a span waits for its batch to fill.
-    #[serde(with = "humantime_serde")]
-    pub delay: Duration,
-}
-
-/// Spans a second that go out at most, one export of `batch` after the other, each of `export_ms`.
+/// Most spans a second that go out, one export of `batch` after the other, each taking `export_ms`.
 pub fn bound(batch: usize, export_ms: f64) -> f64 {
     batch as f64 / (export_ms / 1e3)
 }
 
-/// Spans a second that a step may last above the [`bound`]: what the queue holds at its end, and the batch under way.
+/// By how many spans a second a step may exceed the [`bound`]: the queue at its end, and the batch under way.
 pub fn lent(batching: Batching, step: Duration) -> f64 {
     (batching.queue + batching.batch) as f64 / step.as_secs_f64()
 }
 
-/// How long nothing may go out before a queue that was empty is full.
+/// Time until an empty queue is full when nothing goes out.
 pub fn absorbed(queue: usize, rate: Rate) -> Duration {
     Duration::from_secs_f64(queue as f64 / rate.as_f64())
 }
 
-/// What an export takes, by the spans in it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ExportTime {
-    /// Of each export.
-    pub fixed_ms: f64,
-    /// Of each span in it.
-    pub per_span_us: f64,
-}
-
-impl ExportTime {
-    /// The line through what was measured of batches of two sizes, in spans and milliseconds. One point alone is taken for a cost
-    /// per span, which a larger batch does not make smaller: the cautious reading. `None` without any.
-    pub fn through(points: &[(usize, f64)]) -> Option<Self> {
-        let per_span = |(batch, ms): (usize, f64)| ms * 1e3 / batch as f64;
-        let dearest = points.iter().copied().map(per_span).reduce(f64::max)?;
-        let all_per_span = Self { fixed_ms: 0.0, per_span_us: dearest };
-        let (Some(small), Some(large)) =
-            (points.iter().min_by_key(|(batch, _)| *batch), points.iter().max_by_key(|(batch, _)| *batch))
-        else {
-            return None;
-        };
-        if small.0 == large.0 {
-            return Some(all_per_span);
-        }
-        // A larger batch that took less time has met a better moment.
-        let per_span_us = ((large.1 - small.1) * 1e3 / (large.0 - small.0) as f64).max(0.0);
-        let fixed_ms = small.1 - per_span_us * small.0 as f64 / 1e3;
-        Some(if fixed_ms < 0.0 { all_per_span } else { Self { fixed_ms, per_span_us } })
+/// The duration of exports as the line through measurements of two batch sizes, in spans and milliseconds. A single point is
+/// read as a cost per span, which a larger batch does not reduce: the cautious reading. `None` without any.
+pub fn export_time(points: &[(usize, f64)]) -> Option<ExportTime> {
+    let per_span = |(batch, ms): (usize, f64)| ms * 1e3 / batch as f64;
+    let dearest = points.iter().copied().map(per_span).reduce(f64::max)?;
+    let all_per_span = ExportTime { fixed_ms: 0.0, per_span_us: dearest };
+    let (Some(small), Some(large)) =
+        (points.iter().min_by_key(|(batch, _)| *batch), points.iter().max_by_key(|(batch, _)| *batch))
+    else {
+        return None;
+    };
+    if small.0 == large.0 {
+        return Some(all_per_span);
     }
+    // A larger batch that took less time met a better moment.
+    let per_span_us = ((large.1 - small.1) * 1e3 / (large.0 - small.0) as f64).max(0.0);
+    let fixed_ms = small.1 - per_span_us * small.0 as f64 / 1e3;
+    Some(if fixed_ms < 0.0 { all_per_span } else { ExportTime { fixed_ms, per_span_us } })
 }
 
 /// No batch is large enough.
@@ -90,9 +67,9 @@ pub struct Unreachable {
     per_span_us: f64,
 }
 
-/// Settings that keep `target` spans a second through a `stall` of the collector: a batch so large that twice as many go out,
-/// and a queue that takes what comes in meanwhile on top of a batch that waits. A span waits for its batch no longer than the
-/// stall: more is not lost with the process than such a stall would hold back.
+/// Settings that lose no span at `target` spans a second when the collector stalls for `stall`: a batch so large that twice
+/// the target can go out, and a queue that holds the spans of a stall on top of a waiting batch. No span waits longer for its
+/// batch than the stall, so that a crash of the process loses no more than such a stall holds back.
 ///
 /// # Errors
 /// When no batch is large enough.
@@ -121,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_prediction_is_that_of_the_issue() {
+    fn the_bound_is_batch_over_export_time() {
         // 512 spans in 51.2 ms are 10 000 a second; at 10 000 a second a queue of 2048 absorbs 205 ms.
         assert_eq!(bound(512, 51.2), 10_000.0);
         assert_eq!(absorbed(2_048, rate(10_000.0)), Duration::from_micros(204_800));
@@ -130,8 +107,8 @@ mod tests {
     }
 
     #[test]
-    fn what_an_export_takes_is_the_line_through_two_batches() {
-        let line = ExportTime::through(&[(512, 2.512), (2_048, 4.048)]).unwrap();
+    fn export_time_is_the_line_through_two_batches() {
+        let line = export_time(&[(512, 2.512), (2_048, 4.048)]).unwrap();
         assert!((line.fixed_ms - 2.0).abs() < 1e-9 && (line.per_span_us - 1.0).abs() < 1e-9, "{line:?}");
         // A constant time, a time per span alone, and what no line explains.
         let cases = [
@@ -141,13 +118,13 @@ mod tests {
             (vec![(500, 1.0)], (0.0, 2.0)),
         ];
         for (points, (fixed_ms, per_span_us)) in cases {
-            assert_eq!(ExportTime::through(&points), Some(ExportTime { fixed_ms, per_span_us }), "{points:?}");
+            assert_eq!(export_time(&points), Some(ExportTime { fixed_ms, per_span_us }), "{points:?}");
         }
-        assert_eq!(ExportTime::through(&[]), None);
+        assert_eq!(export_time(&[]), None);
     }
 
     #[test]
-    fn settings_are_as_large_as_the_rate_needs() {
+    fn recommended_settings_grow_with_the_rate() {
         let export = ExportTime { fixed_ms: 50.0, per_span_us: 0.0 };
         // 2 × 10 000 a second at 50 ms each take batches of 1000; the next power of two is chosen.
         let settings = recommend(rate(10_000.0), Duration::from_secs(1), export).unwrap();
@@ -167,7 +144,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_recommended_sends_twice_the_target_and_takes_the_stall(
+        fn recommended_settings_send_twice_the_target_and_absorb_the_stall(
             target in 10.0..200_000.0_f64, fixed_ms in 0.0..100.0_f64, per_span_us in 0.0..20.0_f64, stall_ms in 1_u64..5_000
         ) {
             let (target, stall) = (rate(target), Duration::from_millis(stall_ms));

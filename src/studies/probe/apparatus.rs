@@ -21,7 +21,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
-use super::Trouble;
+use super::AttemptError;
 use crate::sink::{Receiver, ReceiverConfig, Sink, TreeShape};
 
 /// What the probes call themselves where a crate asks for a name.
@@ -34,7 +34,7 @@ pub(super) struct Collector {
 }
 
 /// A collector on a free port.
-pub(super) fn collector() -> Result<Collector, Trouble> {
+pub(super) fn collector() -> Result<Collector, AttemptError> {
     let sink = Sink::start()?;
     let receiver = sink.listen(ReceiverConfig::at((Ipv4Addr::LOCALHOST, 0).into(), TreeShape::default()))?;
     Ok(Collector { receiver, _sink: sink })
@@ -67,7 +67,7 @@ impl Collector {
 }
 
 /// An endpoint that refuses every connection: a port that was free a moment ago.
-pub(super) fn nobody() -> Result<String, Trouble> {
+pub(super) fn nobody() -> Result<String, AttemptError> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
     Ok(format!("http://127.0.0.1:{port}"))
 }
@@ -78,7 +78,7 @@ pub(super) fn one_worker() -> std::io::Result<Runtime> {
 }
 
 /// The OTLP/gRPC span exporter; its I/O runs on `runtime`.
-pub(super) fn otlp_spans(endpoint: &str, runtime: &Runtime) -> Result<OtlpSpans, Trouble> {
+pub(super) fn otlp_spans(endpoint: &str, runtime: &Runtime) -> Result<OtlpSpans, AttemptError> {
     let _entered = runtime.enter();
     Ok(OtlpSpans::builder().with_tonic().with_endpoint(endpoint).build()?)
 }
@@ -183,7 +183,7 @@ fn points<T: Copy>(data: &MetricData<T>, number: impl Fn(T) -> f64) -> Vec<Point
 pub(super) fn bridged(
     shaped: impl FnOnce(MeterProviderBuilder) -> MeterProviderBuilder,
     record: impl FnOnce(),
-) -> Result<Vec<Stream>, Trouble> {
+) -> Result<Vec<Stream>, AttemptError> {
     let kept = KeptStreams::default();
     let (provider, recorder) = Recorder::builder(SCOPE)
         .with_meter_provider(|builder| shaped(builder.with_periodic_exporter(kept.clone())))
@@ -218,12 +218,12 @@ impl SpanExporter for KeptSpans {
 }
 
 /// The span called `name`.
-pub(super) fn span<'a>(spans: &'a [SpanData], name: &str) -> Result<&'a SpanData, Trouble> {
+pub(super) fn span<'a>(spans: &'a [SpanData], name: &str) -> Result<&'a SpanData, AttemptError> {
     spans.iter().find(|span| span.name == name).ok_or_else(|| format!("no span `{name}` was exported").into())
 }
 
 /// Whether `child` is the child of `parent`, by trace and span id.
-pub(super) fn is_child(spans: &[SpanData], child: &str, parent: &str) -> Result<bool, Trouble> {
+pub(super) fn is_child(spans: &[SpanData], child: &str, parent: &str) -> Result<bool, AttemptError> {
     let (child, parent) = (span(spans, child)?, span(spans, parent)?);
     Ok(child.parent_span_id == parent.span_context.span_id()
         && child.span_context.trace_id() == parent.span_context.trace_id())

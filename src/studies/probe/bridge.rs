@@ -6,7 +6,8 @@ use opentelemetry_sdk::metrics::{Aggregation, Instrument, Stream as View, Tempor
 use tracing_subscriber::layer::SubscriberExt;
 
 use super::apparatus::{Log, SCOPE, Stream, bridged, collector, counted, one_worker, sum};
-use super::{Hang, Observation, Probe, Trouble};
+use super::{AttemptError, Hang, Probe};
+use crate::record::probes::ProbeObservation;
 
 /// The probes of this file.
 pub(super) fn probes() -> Vec<Probe> {
@@ -91,7 +92,7 @@ pub(super) fn probes() -> Vec<Probe> {
 /// How often a probe calls a macro.
 const CALLS: u32 = 5;
 
-fn gauge_increments(kept: bool) -> Result<Observation, Trouble> {
+fn gauge_increments(kept: bool) -> Result<ProbeObservation, AttemptError> {
     let streams = bridged(
         |builder| builder,
         || {
@@ -102,14 +103,14 @@ fn gauge_increments(kept: bool) -> Result<Observation, Trouble> {
         },
     )?;
     let exported = sum(called(&streams, "orders_in_flight").map(Stream::total));
-    Ok(Observation::new(
+    Ok(ProbeObservation::new(
         exported != f64::from(CALLS),
         format!("{CALLS} increments by 1 were exported as {exported}."),
         [("increments", f64::from(CALLS)), ("exported", exported)],
     ))
 }
 
-fn counter_absolute(kept: bool) -> Result<Observation, Trouble> {
+fn counter_absolute(kept: bool) -> Result<ProbeObservation, AttemptError> {
     const VALUE: u64 = 10;
     let streams = bridged(
         |builder| builder,
@@ -121,14 +122,14 @@ fn counter_absolute(kept: bool) -> Result<Observation, Trouble> {
         },
     )?;
     let exported = sum(called(&streams, "bytes_read").map(Stream::total));
-    Ok(Observation::new(
+    Ok(ProbeObservation::new(
         exported != VALUE as f64,
         format!("The absolute value {VALUE}, said {CALLS} times, was exported as {exported}."),
         [("value", VALUE as f64), ("calls", f64::from(CALLS)), ("exported", exported)],
     ))
 }
 
-fn described(kept: bool) -> Result<Observation, Trouble> {
+fn described(kept: bool) -> Result<ProbeObservation, AttemptError> {
     let log = Log::default();
     let subscriber = tracing_subscriber::registry().with(log.clone());
     let streams = tracing::subscriber::with_default(subscriber, || {
@@ -148,7 +149,7 @@ fn described(kept: bool) -> Result<Observation, Trouble> {
     })?;
     let streams: Vec<&Stream> = called(&streams, "bytes_sent").collect();
     let with_unit = sum(streams.iter().filter(|stream| !stream.unit.is_empty()).map(|stream| stream.total()));
-    Ok(Observation::new(
+    Ok(ProbeObservation::new(
         streams.len() != 1,
         format!(
             "{CALLS} increments of one described counter were exported in {} of its name, {with_unit} of them with the unit; \
@@ -168,7 +169,7 @@ fn described(kept: bool) -> Result<Observation, Trouble> {
 /// Bounds in seconds, as the semantic conventions for `http.server.request.duration` have them.
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
-fn seconds(viewed: bool) -> Result<Observation, Trouble> {
+fn seconds(viewed: bool) -> Result<ProbeObservation, AttemptError> {
     const VALUES: u32 = 999;
     let view = |instrument: &Instrument| {
         let aggregation = Aggregation::ExplicitBucketHistogram { boundaries: SECONDS.to_vec(), record_min_max: true };
@@ -188,7 +189,7 @@ fn seconds(viewed: bool) -> Result<Observation, Trouble> {
         called(&streams, "order_seconds").flat_map(|s| &s.points).flat_map(|p| &p.buckets).copied().collect();
     let used = buckets.iter().filter(|count| **count > 0).count();
     let fullest = buckets.iter().max().copied().unwrap_or(0);
-    Ok(Observation::new(
+    Ok(ProbeObservation::new(
         used <= 1,
         format!(
             "Of {VALUES} times from 1 ms to 999 ms, recorded in seconds, the fullest bucket holds {fullest}; {used} of {} buckets are used.",
@@ -198,7 +199,7 @@ fn seconds(viewed: bool) -> Result<Observation, Trouble> {
     ))
 }
 
-fn cardinality(users: u32, limit: Option<usize>) -> Result<Observation, Trouble> {
+fn cardinality(users: u32, limit: Option<usize>) -> Result<ProbeObservation, AttemptError> {
     let view = move |instrument: &Instrument| {
         let limit = limit.filter(|_| instrument.name() == "orders_by_user")?;
         View::builder().with_cardinality_limit(limit).build().ok()
@@ -211,7 +212,7 @@ fn cardinality(users: u32, limit: Option<usize>) -> Result<Observation, Trouble>
     let named = points.iter().filter(|point| point.labels.contains_key("user")).count();
     let overflowed = points.iter().filter(|point| point.labels.contains_key("otel.metric.overflow"));
     let overflow = sum(overflowed.map(|point| point.value));
-    Ok(Observation::new(
+    Ok(ProbeObservation::new(
         overflow > 0.0,
         format!(
             "Of {users} users with one order each, {named} kept their label and {overflow:.0} became otel.metric.overflow=true."
@@ -220,7 +221,7 @@ fn cardinality(users: u32, limit: Option<usize>) -> Result<Observation, Trouble>
     ))
 }
 
-fn name(name: &'static str) -> Result<Observation, Trouble> {
+fn name(name: &'static str) -> Result<ProbeObservation, AttemptError> {
     let log = Log::default();
     let subscriber = tracing_subscriber::registry().with(log.clone());
     let streams = tracing::subscriber::with_default(subscriber, || {
@@ -228,7 +229,7 @@ fn name(name: &'static str) -> Result<Observation, Trouble> {
     })?;
     let exported = sum(streams.iter().map(Stream::total));
     let errors = log.events().len();
-    Ok(Observation::new(
+    Ok(ProbeObservation::new(
         exported != f64::from(CALLS),
         format!(
             "Of {CALLS} increments of `{name}`, {exported} were exported; the SDK logged {}.",
@@ -238,7 +239,7 @@ fn name(name: &'static str) -> Result<Observation, Trouble> {
     ))
 }
 
-fn oversized(temporality: Temporality) -> Result<Observation, Trouble> {
+fn oversized(temporality: Temporality) -> Result<ProbeObservation, AttemptError> {
     // 900 series of some 3 kB are below 4 MiB, twice as many are not; all are below the SDK's limit of series.
     const SERIES: u32 = 900;
     const LABEL_BYTES: usize = 3_000;
@@ -269,7 +270,7 @@ fn oversized(temporality: Temporality) -> Result<Observation, Trouble> {
     let (series, last) = (collector.series(), arrived.last().copied().unwrap_or(0.0));
     // Its last export is as the others were.
     drop(provider.shutdown());
-    Ok(Observation::new(
+    Ok(ProbeObservation::new(
         refused > 0,
         format!(
             "{SERIES} series of 3 kB, then {SERIES} others, then none: of 3 exports {refused} were refused, and a counter that \

@@ -19,8 +19,9 @@ use opentelemetry_sdk::metrics::{SdkMeterProvider, Temporality};
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanData, SpanExporter};
 
 use super::apparatus::{Collector, KeptSpans, SCOPE, collector, keeping, lock, one_worker};
-use super::{Figures, Hang, Observation, Probe, Trouble, Verdict};
-use crate::os::subprocess::{Apart, PATIENCE, said, unconfigured};
+use super::{AttemptError, Hang, Probe};
+use crate::os::subprocess::{SubprocessError, TIMEOUT, capture_stdout, without_otel_environment};
+use crate::record::probes::{ProbeFigures, ProbeObservation, ProbeVerdict};
 
 /// The hidden subcommand that makes a process try one variable.
 pub const SUBCOMMAND: &str = "probe-environment";
@@ -53,7 +54,7 @@ enum Shows {
     /// In what the SDK does here.
     Here(fn() -> String),
     /// In what is made for, or arrives at, a collector.
-    Sent(fn(endpoint: &str) -> Result<String, Trouble>),
+    Sent(fn(endpoint: &str) -> Result<String, AttemptError>),
     /// In whether an exporter for `https` can be made: the file that the variable names is not there.
     Tls,
 }
@@ -93,8 +94,8 @@ const VARIABLES: [Variable; 24] = [
 /// Variables tried at a time; most wait rather than work.
 const AT_A_TIME: usize = 12;
 
-fn all_variables() -> Result<Observation, Trouble> {
-    let mut honoured = Figures::new();
+fn all_variables() -> Result<ProbeObservation, AttemptError> {
+    let mut honoured = ProbeFigures::new();
     for some in VARIABLES.chunks(AT_A_TIME) {
         let tried: Vec<_> = thread::scope(|scope| {
             let trying: Vec<_> = some.iter().map(|variable| scope.spawn(|| has_effect(variable))).collect();
@@ -113,8 +114,8 @@ fn all_variables() -> Result<Observation, Trouble> {
         [] => String::new(),
         names => format!(" Without TLS compiled in, {} could not be tried.", names.join(", ")),
     };
-    Ok(Observation {
-        verdict: if ignored.is_empty() { Verdict::Absent } else { Verdict::Found },
+    Ok(ProbeObservation {
+        verdict: if ignored.is_empty() { ProbeVerdict::Absent } else { ProbeVerdict::Found },
         what: format!(
             "Of {} variables tried, {} have no effect: {}.{untried}",
             honoured.len(),
@@ -126,16 +127,17 @@ fn all_variables() -> Result<Observation, Trouble> {
 }
 
 /// Whether what comes out differs with the variable; `None` where this build cannot show it.
-fn has_effect(variable: &Variable) -> Result<Option<bool>, Trouble> {
+fn has_effect(variable: &Variable) -> Result<Option<bool>, AttemptError> {
     let executable = std::env::current_exe()?;
-    let outcome = |set: bool| -> Result<(Option<String>, String), Trouble> {
+    let outcome = |set: bool| -> Result<(Option<String>, String), AttemptError> {
         let collector = collector()?;
-        let mut command = unconfigured(&executable);
+        let mut command = without_otel_environment(&executable);
         command.args([SUBCOMMAND, variable.name, &collector.endpoint()]);
         if set {
             command.env(variable.name, variable.value.replace("{endpoint}", &collector.endpoint()));
         }
-        let said = said(&mut command, PATIENCE).map_err(|error: Apart| format!("{}: {error}", variable.name))?;
+        let said = capture_stdout(&mut command, TIMEOUT)
+            .map_err(|error: SubprocessError| format!("{}: {error}", variable.name))?;
         Ok((serde_json::from_str(&said)?, arrived(&collector)))
     };
     let without = outcome(false)?;
@@ -156,7 +158,7 @@ fn arrived(collector: &Collector) -> String {
 ///
 /// # Errors
 /// When the variable is not among those that are tried, or its trial fails.
-pub fn outcome(variable: &str, endpoint: &str) -> Result<Option<String>, Trouble> {
+pub fn outcome(variable: &str, endpoint: &str) -> Result<Option<String>, AttemptError> {
     match VARIABLES.iter().find(|known| known.name == variable).map(|known| &known.shows) {
         None => Err(format!("`{variable}` is not tried").into()),
         Some(Shows::Here(outcome)) => Ok(Some(outcome())),
@@ -208,21 +210,21 @@ fn send(exporter: OtlpSpans) {
     drop(provider.force_flush());
 }
 
-fn spans_sent(endpoint: &str) -> Result<String, Trouble> {
+fn spans_sent(endpoint: &str) -> Result<String, AttemptError> {
     let io = one_worker()?;
     let _entered = io.enter();
     send(OtlpSpans::builder().with_tonic().with_endpoint(endpoint).build()?);
     Ok(String::new())
 }
 
-fn spans_sent_to_default(_: &str) -> Result<String, Trouble> {
+fn spans_sent_to_default(_: &str) -> Result<String, AttemptError> {
     let io = one_worker()?;
     let _entered = io.enter();
     send(OtlpSpans::builder().with_tonic().build()?);
     Ok(String::new())
 }
 
-fn compressible_sent(endpoint: &str) -> Result<String, Trouble> {
+fn compressible_sent(endpoint: &str) -> Result<String, AttemptError> {
     let io = one_worker()?;
     let _entered = io.enter();
     // Where compression is not compiled in, asking for it is an error, which is an effect.
@@ -235,7 +237,7 @@ fn compressible_sent(endpoint: &str) -> Result<String, Trouble> {
     }
 }
 
-fn tls_exporter() -> Result<Option<String>, Trouble> {
+fn tls_exporter() -> Result<Option<String>, AttemptError> {
     let io = one_worker()?;
     let _entered = io.enter();
     // Nothing is sent there.
@@ -243,7 +245,7 @@ fn tls_exporter() -> Result<Option<String>, Trouble> {
     Ok(built.is_ok().then(|| "an exporter".into()))
 }
 
-fn metrics_sent(endpoint: &str) -> Result<String, Trouble> {
+fn metrics_sent(endpoint: &str) -> Result<String, AttemptError> {
     let io = one_worker()?;
     let _entered = io.enter();
     let exporter = MetricExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
@@ -252,7 +254,7 @@ fn metrics_sent(endpoint: &str) -> Result<String, Trouble> {
     Ok(String::new())
 }
 
-fn temporality(endpoint: &str) -> Result<String, Trouble> {
+fn temporality(endpoint: &str) -> Result<String, AttemptError> {
     let io = one_worker()?;
     let _entered = io.enter();
     let exporter = MetricExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
@@ -260,7 +262,7 @@ fn temporality(endpoint: &str) -> Result<String, Trouble> {
 }
 
 /// A collector that takes the connection and never says a word.
-fn silent_collector(_: &str) -> Result<String, Trouble> {
+fn silent_collector(_: &str) -> Result<String, AttemptError> {
     let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
     let io = one_worker()?;
     let _entered = io.enter();

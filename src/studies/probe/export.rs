@@ -14,7 +14,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::apparatus::{KeptSpans, Log, SCOPE, collector, counted, lock, nobody, one_worker, otlp_spans};
-use super::{Hang, Observation, Probe, Trouble};
+use super::{AttemptError, Hang, Probe};
+use crate::record::probes::ProbeObservation;
 use crate::sink;
 
 /// The probes of this file.
@@ -57,7 +58,7 @@ pub(super) fn probes() -> Vec<Probe> {
 /// Targets of the exporter's own HTTP/2 stack.
 const OWN_STACK: [&str; 5] = ["h2", "hyper", "hyper_util", "tonic", "tower"];
 
-fn telemetry_loop(filtered: bool) -> Result<Observation, Trouble> {
+fn telemetry_loop(filtered: bool) -> Result<ProbeObservation, AttemptError> {
     const EXPORTS: u64 = 10;
     let (collector, io) = (collector()?, one_worker()?);
     let provider = SdkTracerProvider::builder().with_batch_exporter(otlp_spans(&collector.endpoint(), &io)?).build();
@@ -74,7 +75,7 @@ fn telemetry_loop(filtered: bool) -> Result<Observation, Trouble> {
     let arrived = collector.spans();
     let foreign = arrived.saturating_sub(EXPORTS);
     let per_export = foreign as f64 / EXPORTS as f64;
-    Ok(Observation::new(
+    Ok(ProbeObservation::new(
         foreign > 0,
         format!(
             "{EXPORTS} exports of one span each brought {foreign} further spans of the exporter's own HTTP/2 stack, \
@@ -111,7 +112,7 @@ impl<E: SpanExporter> SpanExporter for Watched<E> {
     }
 }
 
-fn failed_export(watched: bool) -> Result<Observation, Trouble> {
+fn failed_export(watched: bool) -> Result<ProbeObservation, AttemptError> {
     const BATCH: usize = 4;
     let io = one_worker()?;
     let failures = Failures::default();
@@ -132,7 +133,7 @@ fn failed_export(watched: bool) -> Result<Observation, Trouble> {
     let told = if watched { failures.0.load(Relaxed) } else { 0 };
     let heard = if watched { format!("a counting exporter told of {told}") } else { "no call told of any".into() };
     let says = |ok: bool| if ok { "Ok" } else { "an error" };
-    Ok(Observation::new(
+    Ok(ProbeObservation::new(
         flush_ok && shutdown_ok && told < lost,
         format!(
             "With the collector down, {lost} of {lost} spans were lost: `force_flush` returned {}, `shutdown` {}, and {heard}.",
@@ -169,7 +170,7 @@ impl SpanExporter for Held {
     }
 }
 
-fn queue_full(queue: usize) -> Result<Observation, Trouble> {
+fn queue_full(queue: usize) -> Result<ProbeObservation, AttemptError> {
     let (kept, log) = (KeptSpans::default(), Log::default());
     let ((began, beginning), (let_end, may_end)) = (channel(), channel());
     let exporter = Held { kept: kept.clone(), began, may_end: Mutex::new(may_end) };
@@ -178,7 +179,7 @@ fn queue_full(queue: usize) -> Result<Observation, Trouble> {
     let provider = SdkTracerProvider::builder().with_span_processor(processor).build();
     let tracer = provider.tracer(SCOPE);
     let subscriber = tracing_subscriber::registry().with(log.clone());
-    let (flush_ok, shutdown_ok) = tracing::subscriber::with_default(subscriber, || -> Result<_, Trouble> {
+    let (flush_ok, shutdown_ok) = tracing::subscriber::with_default(subscriber, || -> Result<_, AttemptError> {
         drop(tracer.start("first"));
         beginning.recv()?;
         // The worker is in its export: what ends now waits in the queue.
@@ -189,7 +190,7 @@ fn queue_full(queue: usize) -> Result<Observation, Trouble> {
     })?;
     let dropped = 1 + ENDED - kept.count();
     let logged = log.events().iter().filter_map(|event| event.dropped).sum::<u64>();
-    Ok(Observation::new(
+    Ok(ProbeObservation::new(
         dropped > 0,
         format!(
             "Of {ENDED} spans that ended while an export was under way, {dropped} were dropped at a queue of {queue}: \

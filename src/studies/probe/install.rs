@@ -7,7 +7,8 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::apparatus::{KeptSpans, KeptStreams, SCOPE, Stream, keeping, sum, traced};
-use super::{Hang, Observation, Probe, Trouble};
+use super::{AttemptError, Hang, Probe};
+use crate::record::probes::ProbeObservation;
 
 /// The probes of this file.
 pub(super) fn probes() -> Vec<Probe> {
@@ -37,7 +38,7 @@ pub(super) fn probes() -> Vec<Probe> {
     ]
 }
 
-fn second_install(scoped: bool) -> Result<Observation, Trouble> {
+fn second_install(scoped: bool) -> Result<ProbeObservation, AttemptError> {
     let recorder = |kept: &KeptStreams| {
         Recorder::builder(SCOPE).with_meter_provider(|builder| builder.with_periodic_exporter(kept.clone()))
     };
@@ -62,7 +63,7 @@ fn second_install(scoped: bool) -> Result<Observation, Trouble> {
     second.force_flush()?;
     let counted = sum(second_streams.streams().iter().map(Stream::total));
     let spans = second_spans.count();
-    Ok(Observation::new(
+    Ok(ProbeObservation::new(
         counted != 1.0 || spans != 1,
         format!(
             "{refused} of 2 second installations were refused with an error; of one count and one span made after, the \
@@ -72,7 +73,7 @@ fn second_install(scoped: bool) -> Result<Observation, Trouble> {
     ))
 }
 
-fn second_provider(shut_down: bool) -> Result<Observation, Trouble> {
+fn second_provider(shut_down: bool) -> Result<ProbeObservation, AttemptError> {
     let (first, second) = (KeptSpans::default(), KeptSpans::default());
     let batched = |kept: &KeptSpans| SdkTracerProvider::builder().with_batch_exporter(kept.clone()).build();
 
@@ -91,7 +92,7 @@ fn second_provider(shut_down: bool) -> Result<Observation, Trouble> {
     tracer.in_span("after", |_| {});
     second_provider.force_flush()?;
     let (left, moved) = (2 - first.count() - second.count(), second.count());
-    Ok(Observation::new(
+    Ok(ProbeObservation::new(
         left > 0,
         format!(
             "Of a span before and a span after the replacement, {moved} reached the second provider; once that is flushed, \

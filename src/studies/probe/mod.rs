@@ -36,16 +36,16 @@ mod install;
 mod runtime;
 mod spans;
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use thiserror::Error;
 
 use crate::experiment::units::nearest;
-use crate::os::subprocess::{Apart, PATIENCE, said, unconfigured};
+use crate::os::subprocess::{SubprocessError, TIMEOUT, capture_stdout, without_otel_environment};
+use crate::record::probes::{ProbeFinding, ProbeObservation};
 
 pub use self::environment::{SUBCOMMAND as ENVIRONMENT_SUBCOMMAND, outcome as environment_outcome};
 
@@ -56,12 +56,9 @@ pub const SUBCOMMAND: &str = "probe-attempt";
 const DEADLOCKED: Duration = Duration::from_secs(10);
 
 /// Why an attempt could not be carried out.
-pub type Trouble = Box<dyn Error + Send + Sync>;
+pub type AttemptError = Box<dyn Error + Send + Sync>;
 
-/// Figures by name, each with its unit in the name where it has one.
-pub type Figures = BTreeMap<String, f64>;
-
-type Attempt = fn() -> Result<Observation, Trouble>;
+type Attempt = fn() -> Result<ProbeObservation, AttemptError>;
 
 /// One pitfall, and how to look for it.
 #[derive(Clone, Debug)]
@@ -92,60 +89,6 @@ enum Hang {
         what: &'static str,
         after: Duration,
     },
-}
-
-/// Whether the pitfall is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// It is.
-    Found,
-    /// It is not, at these versions of the crates.
-    Absent,
-    /// It could not be seen.
-    Unclear,
-}
-
-/// What one attempt showed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Observation {
-    /// Whether the pitfall is there.
-    pub verdict: Verdict,
-    /// What was seen, in one sentence.
-    pub what: String,
-    /// The numbers behind it.
-    pub figures: Figures,
-}
-
-impl Observation {
-    fn new<const N: usize>(found: bool, what: impl Into<String>, figures: [(&str, f64); N]) -> Self {
-        Self {
-            verdict: if found { Verdict::Found } else { Verdict::Absent },
-            what: what.into(),
-            figures: figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-        }
-    }
-}
-
-/// What a probe found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Finding {
-    /// The probe's name.
-    pub probe: String,
-    /// The pitfall in a line.
-    pub title: String,
-    /// What goes wrong, and where in the crates.
-    pub pitfall: String,
-    /// What was seen of it.
-    #[serde(flatten)]
-    pub seen: Observation,
-    /// What was seen with [`Finding::advice`] followed; null where the probe cannot follow it.
-    pub fixed: Option<Observation>,
-    /// What to do about it.
-    pub advice: String,
 }
 
 /// A probe could not be carried out.
@@ -219,7 +162,7 @@ impl Probe {
     ///
     /// # Errors
     /// When it cannot be carried out, or the probe has no such attempt.
-    pub fn attempt(&self, which: Which) -> Result<Observation, Trouble> {
+    pub fn attempt(&self, which: Which) -> Result<ProbeObservation, AttemptError> {
         match (which, self.fix) {
             (Which::Defect, _) => (self.defect)(),
             (Which::Fix, Some(fix)) => fix(),
@@ -231,19 +174,20 @@ impl Probe {
     ///
     /// # Errors
     /// When an attempt cannot be carried out.
-    pub fn run(&self, executable: &Path) -> Result<Finding, ProbeError> {
+    pub fn run(&self, executable: &Path) -> Result<ProbeFinding, ProbeError> {
         let failed = |why: String| ProbeError { probe: self.name.into(), why };
         let patience = match self.hang {
             Hang::Finding { after, .. } => after,
-            Hang::Failure => PATIENCE,
+            Hang::Failure => TIMEOUT,
         };
-        let judged = |attempt: Result<Observation, Apart>| match (attempt, self.hang) {
-            (Err(Apart::Hung(after)), Hang::Finding { what, .. }) => Ok(hung(what, after)),
+        let judged = |attempt: Result<ProbeObservation, SubprocessError>| match (attempt, self.hang) {
+            (Err(SubprocessError::TimedOut(after)), Hang::Finding { what, .. }) => Ok(hung(what, after)),
             (attempt, _) => attempt.map_err(|error| failed(error.to_string())),
         };
-        let seen = judged(attempt_apart(executable, self.name, Which::Defect, patience))?;
-        let fixed = self.fix.map(|_| judged(attempt_apart(executable, self.name, Which::Fix, PATIENCE))).transpose()?;
-        Ok(Finding {
+        let seen = judged(attempt_in_subprocess(executable, self.name, Which::Defect, patience))?;
+        let fixed =
+            self.fix.map(|_| judged(attempt_in_subprocess(executable, self.name, Which::Fix, TIMEOUT))).transpose()?;
+        Ok(ProbeFinding {
             probe: self.name.into(),
             title: self.title.into(),
             pitfall: self.pitfall.into(),
@@ -254,16 +198,21 @@ impl Probe {
     }
 }
 
-fn hung(what: &str, after: Duration) -> Observation {
+fn hung(what: &str, after: Duration) -> ProbeObservation {
     let seconds = after.as_secs();
     let what = format!("{what} had not come back after {seconds} s, and the process was killed.");
-    Observation::new(true, what, [("hung_s", after.as_secs_f64())])
+    ProbeObservation::new(true, what, [("hung_s", after.as_secs_f64())])
 }
 
-fn attempt_apart(executable: &Path, probe: &str, which: Which, patience: Duration) -> Result<Observation, Apart> {
-    let mut command = unconfigured(executable);
+fn attempt_in_subprocess(
+    executable: &Path,
+    probe: &str,
+    which: Which,
+    patience: Duration,
+) -> Result<ProbeObservation, SubprocessError> {
+    let mut command = without_otel_environment(executable);
     command.args([SUBCOMMAND, probe, which.as_str()]);
-    Ok(serde_json::from_str(&said(&mut command, patience)?)?)
+    Ok(serde_json::from_str(&capture_stdout(&mut command, patience)?)?)
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::runtime::{Builder, Runtime};
 
 use super::apparatus::{SCOPE, collector, one_worker, otlp_spans};
-use super::{DEADLOCKED, Hang, Observation, Probe, Trouble};
+use super::{AttemptError, DEADLOCKED, Hang, Probe};
+use crate::record::probes::ProbeObservation;
 
 const ADVICE: &str = "Make the exporter on a runtime of its own (a runtime with one thread, `enter`ed while the exporter is \
                       built), or flush and shut down from `spawn_blocking` or after the runtime's work is done.";
@@ -45,11 +46,11 @@ fn current_thread() -> std::io::Result<Runtime> {
 }
 
 /// A span provider whose connection lives on `io`.
-fn exporting(endpoint: &str, io: &Runtime) -> Result<SdkTracerProvider, Trouble> {
+fn exporting(endpoint: &str, io: &Runtime) -> Result<SdkTracerProvider, AttemptError> {
     Ok(SdkTracerProvider::builder().with_batch_exporter(otlp_spans(endpoint, io)?).build())
 }
 
-fn span_flush(apart: bool) -> Result<Observation, Trouble> {
+fn span_flush(apart: bool) -> Result<ProbeObservation, AttemptError> {
     const SHUTDOWN: Duration = Duration::from_secs(2);
     let (io, service, main) = (one_worker()?, one_worker()?, current_thread()?);
     let (flushed_to, shut_to) = (collector()?, collector()?);
@@ -69,7 +70,7 @@ fn span_flush(apart: bool) -> Result<Observation, Trouble> {
 
     let says = |ok: bool| if ok { "Ok" } else { "an error" };
     let (flush_ok, shutdown_ok) = (flushed.is_ok(), shut.is_ok());
-    Ok(Observation::new(
+    Ok(ProbeObservation::new(
         !flush_ok || !shutdown_ok,
         format!(
             "On the only worker `force_flush` returned {} after {:.1} s with {at_return} of 1 span delivered; on a \
@@ -88,7 +89,7 @@ fn span_flush(apart: bool) -> Result<Observation, Trouble> {
     ))
 }
 
-fn metric_flush(apart: bool) -> Result<Observation, Trouble> {
+fn metric_flush(apart: bool) -> Result<ProbeObservation, AttemptError> {
     let (collector, io, service) = (collector()?, one_worker()?, one_worker()?);
     let exporter = {
         let _entered = if apart { io.enter() } else { service.enter() };
@@ -99,7 +100,7 @@ fn metric_flush(apart: bool) -> Result<Observation, Trouble> {
     metrics::with_local_recorder(&recorder, || metrics::counter!("orders").increment(1));
     let flushed = service.block_on(service.spawn(async move { provider.force_flush() }))?;
     let arrived = collector.counter("orders");
-    Ok(Observation::new(
+    Ok(ProbeObservation::new(
         flushed.is_err(),
         format!(
             "On the only worker `force_flush` returned {}, and {arrived} of 1 count was delivered.",

@@ -21,7 +21,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
 
 use super::apparatus::{KeptSpans, SCOPE, counted, is_child, is_root, keeping, lock, span, traced};
-use super::{DEADLOCKED, Hang, Observation, Probe, Trouble, Verdict};
+use super::{AttemptError, DEADLOCKED, Hang, Probe};
+use crate::record::probes::{ProbeObservation, ProbeVerdict};
 
 /// The probes of this file.
 pub(super) fn probes() -> Vec<Probe> {
@@ -120,7 +121,7 @@ fn current_thread() -> std::io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-fn interleaved(instrumented: bool) -> Result<Observation, Trouble> {
+fn interleaved(instrumented: bool) -> Result<ProbeObservation, AttemptError> {
     const TASKS: usize = 10;
     let (kept, runtime) = (KeptSpans::default(), current_thread()?);
     let provider = keeping(&kept);
@@ -147,7 +148,7 @@ fn interleaved(instrumented: bool) -> Result<Observation, Trouble> {
     }
     let strange =
         (0..TASKS).filter(|task| span(&spans, &format!("order {task}")).is_ok_and(|order| !is_root(order))).count();
-    Ok(Observation::new(
+    Ok(ProbeObservation::new(
         wrong + strange > 0,
         format!(
             "Of {TASKS} requests that take turns on one thread, {wrong} have their inner span under another's, and {strange} \
@@ -157,7 +158,7 @@ fn interleaved(instrumented: bool) -> Result<Observation, Trouble> {
     ))
 }
 
-fn spawned(carried: bool) -> Result<Observation, Trouble> {
+fn spawned(carried: bool) -> Result<ProbeObservation, AttemptError> {
     let (kept, runtime) = (KeptSpans::default(), current_thread()?);
     let provider = keeping(&kept);
     let pay = async || {
@@ -175,7 +176,7 @@ fn spawned(carried: bool) -> Result<Observation, Trouble> {
         runtime.block_on(handler.instrument(tracing::info_span!("order")))
     })?;
     let in_trace = is_child(&kept.spans(), "payment", "order")?;
-    Ok(Observation::new(
+    Ok(ProbeObservation::new(
         !in_trace || !with_baggage,
         format!(
             "The span of the spawned task is {}, and the task {} the caller's baggage.",
@@ -196,7 +197,7 @@ fn handler(remote: Context) -> bool {
     Span::current().set_parent(remote).is_ok()
 }
 
-fn remote_parent(before_entering: bool) -> Result<Observation, Trouble> {
+fn remote_parent(before_entering: bool) -> Result<ProbeObservation, AttemptError> {
     let kept = KeptSpans::default();
     let provider = keeping(&kept);
     let remote = Context::new().with_remote_span_context(caller());
@@ -213,7 +214,7 @@ fn remote_parent(before_entering: bool) -> Result<Observation, Trouble> {
     let spans = kept.spans();
     let order = span(&spans, "order")?;
     let joined = order.span_context.trace_id() == caller().trace_id() && order.parent_span_id == caller().span_id();
-    Ok(Observation::new(
+    Ok(ProbeObservation::new(
         !accepted || !joined,
         format!(
             "`set_parent` returned {}, and the span is {}.",
@@ -245,7 +246,7 @@ fn nest(depth: usize) {
     }
 }
 
-fn nesting() -> Observation {
+fn nesting() -> ProbeObservation {
     const DEPTHS: [usize; 4] = [1, 10, 100, 1_000];
     /// Growth below a tenth is not worth a warning.
     const GROWS: f64 = 1.1;
@@ -276,7 +277,7 @@ fn nesting() -> Observation {
     let (ratio, low, high) = median(ratios);
     let [one, ten, hundred, thousand] = cost.map(|values| median(values).0);
     let wrong = DEPTHS.len() - chains;
-    let observation = Observation::new(
+    let observation = ProbeObservation::new(
         wrong > 0 || low > GROWS,
         format!(
             "A span costs {one:.0}, {ten:.0}, {hundred:.0} and {thousand:.0} ns in nests of 1, 10, 100 and 1000 (1000 against 10: \
@@ -296,7 +297,7 @@ fn nesting() -> Observation {
         ],
     );
     let undecided = wrong == 0 && low <= GROWS && high > GROWS;
-    if undecided { Observation { verdict: Verdict::Unclear, ..observation } } else { observation }
+    if undecided { ProbeObservation { verdict: ProbeVerdict::Unclear, ..observation } } else { observation }
 }
 
 /// Counts how often spans are entered and left.
@@ -320,7 +321,7 @@ async fn waits(times: u32) {
     }
 }
 
-fn enter_per_poll() -> Result<Observation, Trouble> {
+fn enter_per_poll() -> Result<ProbeObservation, AttemptError> {
     const WAITS: u32 = 4;
     let runtime = current_thread()?;
     let turnstile = Turnstile::default();
@@ -331,7 +332,7 @@ fn enter_per_poll() -> Result<Observation, Trouble> {
     let by_default = ns_per_enter(&runtime, |layer| layer);
     let lean = ns_per_enter(&runtime, |layer| layer.with_tracked_inactivity(false).with_context_activation(false));
     let (ns, low, high) = by_default;
-    Ok(Observation::new(
+    Ok(ProbeObservation::new(
         entered > 1,
         format!(
             "One request that waits {WAITS} times enters its span {entered} times and leaves it {left} times, at {ns:.0} ns \
@@ -456,7 +457,7 @@ impl SpanProcessor for Talkative {
     }
 }
 
-fn from_a_processor(on: On, says: Says) -> Result<Observation, Trouble> {
+fn from_a_processor(on: On, says: Says) -> Result<ProbeObservation, AttemptError> {
     const SPANS: usize = 100;
     let (kept, said, made) = (KeptSpans::default(), Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
     let provider = SdkTracerProvider::builder()
@@ -474,7 +475,7 @@ fn from_a_processor(on: On, says: Says) -> Result<Observation, Trouble> {
         Says::Span | Says::Child => spans("span"),
         Says::Root => spans("root span"),
     };
-    Ok(Observation::new(
+    Ok(ProbeObservation::new(
         ended != SPANS,
         format!("{ended} of {SPANS} nested spans ended; meanwhile a processor made {made}."),
         [("spans", SPANS as f64), ("ended", ended as f64), ("said", said as f64), ("unreleased", unreleased as f64)],

@@ -1,7 +1,7 @@
-//! The judgement of each check, from what was played. Pure.
+//! Judges each check from the runs of a self-test. Pure.
 //!
-//! A check fails on a machine that measures well in 5 % of the self-tests at most, and where it rests on statistics at all
-//! its words say so. What follows by arithmetic alone has no such excuse.
+//! On a machine that measures well, a check fails in at most 5 % of the self-tests; where it rests on statistics, its text says
+//! so. A check by arithmetic alone never fails there.
 
 use std::time::Duration;
 
@@ -12,43 +12,42 @@ use crate::record::interval::Interval;
 use crate::record::load::{Verdict, decode};
 use crate::record::records::{LaneRecord, SliceRecord};
 use crate::record::result::{Delta, Document, TelemetrySummary};
+use crate::record::selftest::Check;
 use crate::record::usage::CpuUs;
 use crate::verdict::analysis::{self, CONFIDENCE};
 use crate::verdict::stats::Paired;
 
-use super::Check;
-
-/// By how much a known delay may come out longer: tokio's timer and the poll beneath it each round up to a millisecond.
+/// How much longer a known delay may turn out: tokio's timer and the poll beneath it each round up to a millisecond.
 const TIMER: Duration = Duration::from_millis(2);
 /// Share of a stall by which a busy machine may lengthen it.
 const STALL_TOLERANCE: f64 = 0.1;
-/// Share of any value that the histograms keep.
+/// Relative resolution of the histograms.
 const HISTOGRAM: f64 = 0.001;
-/// Share of the process's own CPU clock that the roles of its threads may miss.
+/// Share of the process's CPU time that the roles of its threads may miss.
 const CPU_TOLERANCE: f64 = 0.01;
 
 /// The baseline does not differ from itself.
 pub fn placebo(run: &Document) -> Check {
     let delta = run.header.scenario.arms.iter().find(|arm| arm.role == Role::Placebo).map(|arm| delta(run, &arm.name));
     let (passed, seen) = match delta {
-        Some(Ok(delta)) => (!delta.resolved && delta.absolute.is_some(), told(delta)),
+        Some(Ok(delta)) => (!delta.resolved && delta.absolute.is_some(), described(delta)),
         Some(Err(reason)) => (false, reason),
         None => (false, "there is no placebo".into()),
     };
     Check {
         name: "A/A".into(),
         passed,
-        expected: "the placebo, which is the baseline once more, is not resolved in CPU per request; chance alone resolves \
-                   it in 1 of 20 healthy self-tests"
+        expected: "the placebo, which is the baseline once more, shows no resolved difference in CPU per request; by chance it \
+                   does in 1 of 20 healthy self-tests"
             .into(),
         seen,
-        advice: "Run it again with another --seed. Where it fails again, something favours one of two equal arms: stop what \
-                 else runs here, or play more rounds with --rounds."
+        advice: "Run it again with another --seed. If it fails again, something favours one of two equal arms: stop other \
+                 programs on this machine, or play more rounds with --rounds."
             .into(),
     }
 }
 
-/// Every cost that is injected lies in its interval.
+/// Every injected cost lies in its interval.
 pub fn injected(run: &Document) -> Check {
     let arms = injections(run);
     let confidence = 1.0 - (1.0 - CONFIDENCE) / arms.len().max(1) as f64;
@@ -68,20 +67,20 @@ pub fn injected(run: &Document) -> Check {
         name: "injected cost".into(),
         passed: all(&found),
         expected: format!(
-            "the CPU time that {} arms burn on purpose per request lies in the interval of each; at {:.2} % each, so that \
-             together chance fails 1 of 20 healthy self-tests at most",
+            "the CPU time that {} arms burn on purpose per request lies in the interval of each, at {:.2} % each, so that \
+             by chance at most 1 of 20 healthy self-tests fails",
             arms.len(),
             confidence * 100.0
         ),
         seen: listed(&found),
         advice:
-            "The cost of a request is measured too high or too low here. Run it again with another --seed; where the \
-                 same arms fail, trust no difference of that size."
+            "The cost of a request is measured too high or too low here. Run it again with another --seed; if the same \
+                 arms fail, trust no difference of that size."
                 .into(),
     }
 }
 
-/// A cost that is large enough for this run is resolved.
+/// An injected cost that is large enough for this run is resolved.
 pub fn detected(run: &Document) -> Check {
     let arms = injections(run);
     let power = 1.0 - (1.0 - CONFIDENCE) / arms.len().max(1) as f64;
@@ -96,7 +95,7 @@ pub fn detected(run: &Document) -> Check {
                 let word = match (delta.resolved, is_due) {
                     (true, _) => "resolved",
                     (false, true) => "NOT resolved",
-                    (false, false) => "not resolved, nor due",
+                    (false, false) => "not resolved, and too small to expect it",
                 };
                 (delta.resolved || !is_due, format!("{} {us:.2} µs of {sure:.2} {word}", arm.name))
             }
@@ -111,18 +110,18 @@ pub fn detected(run: &Document) -> Check {
         name: "detection".into(),
         passed: all(&found) && due > 0,
         expected: format!(
-            "an injected cost is resolved where it is at least what this run finds with a power of {:.2} %, and one is that \
-             large; chance fails 1 of 20 healthy self-tests at most",
+            "every injected cost is resolved that is large enough for this run to find it with a power of {:.2} %, and at \
+             least one is that large; by chance at most 1 of 20 healthy self-tests fails",
             power * 100.0
         ),
         seen,
-        advice: "Play more rounds with --rounds, or longer slices with --slice; where no cost of 10 % is found even so, the \
+        advice: "Play more rounds with --rounds, or longer slices with --slice; if even a cost of 10 % is not found then, the \
                  machine is too noisy."
             .into(),
     }
 }
 
-/// A delay of a known length is in the response time, and little else.
+/// A known delay shows in the response time, and adds little else.
 pub fn delay(run: &Document) -> Check {
     let Some((arm, delay)) = find(run, |known| match known {
         Known::Delay(delay) => Some(delay),
@@ -141,7 +140,7 @@ pub fn delay(run: &Document) -> Check {
             let passed = shortest >= least * (1.0 - HISTOGRAM) && interval.high >= least && interval.low <= most;
             let [estimate, low, high] = [interval.estimate, interval.low, interval.high].map(|us| us / 1e3);
             let seen = format!(
-                "p50 of {:.2} ms or more in every round; {estimate:+.2} ms ({low:+.2} … {high:+.2}) against the same without",
+                "p50 of {:.2} ms or more in every round; {estimate:+.2} ms ({low:+.2} … {high:+.2}) against the arm without it",
                 shortest / 1e3
             );
             (passed, seen)
@@ -151,21 +150,21 @@ pub fn delay(run: &Document) -> Check {
         name: "known delay".into(),
         passed,
         expected: format!(
-            "a payment that takes {:.0} ms shows in the p50 of every round in full, and by its 95 % interval adds {:.0} to \
-             {:.0} ms, the timers' rounding included",
+            "a payment of {:.0} ms shows in full in the p50 of every round, and its 95 % interval adds {:.0} to {:.0} ms, \
+             including the rounding of timers",
             least / 1e3,
             least / 1e3,
             most / 1e3
         ),
         seen,
         advice:
-            "Response times are off by more than the timers explain. Stop what else runs here; the figures for CPU may \
-                 hold even so."
+            "Response times are off by more than the timers explain. Stop other programs on this machine; the CPU figures \
+                 may hold nevertheless."
                 .into(),
     }
 }
 
-/// A server that stands still is in the response times of all requests that were due meanwhile, sent or not.
+/// A stopped server shows in the response times of all requests that were due meanwhile, sent or not.
 pub fn stall(run: &Document) -> Check {
     let Some((arm, stop)) = find(run, |known| match known {
         Known::Stop(stop) => Some(stop),
@@ -176,7 +175,7 @@ pub fn stall(run: &Document) -> Check {
     let limit = stop / 2;
     let scenario = &run.header.scenario;
     let per_us = scenario.mean_rate().as_f64() / 1e6;
-    // A request that is due with more than the limit of the stall before it takes longer than the limit.
+    // A request takes longer than the limit if more than the limit of the stall lies ahead when it is due.
     let due = per_us * micros(stop.saturating_sub(limit));
     let least = (due * (1.0 - HISTOGRAM)).floor() - 1.0;
     let most = (due + per_us * micros(stop) * STALL_TOLERANCE).ceil() + 1.0;
@@ -187,27 +186,27 @@ pub fn stall(run: &Document) -> Check {
     let (fewest, middle) = (slow.first().copied(), slow.get(slow.len() / 2).copied());
     let passed = slow.len() == planned && fewest.is_some_and(|n| n >= least) && middle.is_some_and(|n| n <= most);
     let seen = match (fewest, middle) {
-        (Some(fewest), Some(middle)) => format!("{fewest} at least, {middle} in the middle one of {planned} slices"),
+        (Some(fewest), Some(middle)) => format!("at least {fewest}, {middle} in the median of {planned} slices"),
         _ => "no slice was played".into(),
     };
     Check {
         name: "known stall".into(),
         passed,
         expected: format!(
-            "of a service that is stopped for {} ms at {} requests per second, by arithmetic {due:.0} requests take more than \
-             {} ms: {least:.0} or more in every slice, {most:.0} or fewer in the middle one",
+            "when a service is stopped for {} ms at {} requests per second, by arithmetic {due:.0} requests take more than \
+             {} ms: {least:.0} or more in every slice, {most:.0} or fewer in the median one",
             stop.as_millis(),
             scenario.mean_rate(),
             limit.as_millis(),
         ),
         seen,
-        advice: "Too few: waits are left out of the response times, and no tail can be trusted. Too many: the machine stalls \
-                 by itself."
+        advice: "Too few: waiting times are missing from the response times, and no tail can be trusted. Too many: the machine \
+                 itself stalls."
             .into(),
     }
 }
 
-/// A span that the sink loses in silence is missing from the ledger and from its tree.
+/// A span that the sink loses silently is missing from the ledger and from its tree.
 pub fn lost_span(run: &Document) -> Check {
     let Some((arm, ())) = find(run, |known| matches!(known, Known::LostSpan(_)).then_some(())) else {
         return unplayed("lost span");
@@ -227,18 +226,18 @@ pub fn lost_span(run: &Document) -> Check {
     Check {
         name: "lost span".into(),
         passed,
-        expected: "one span that the sink acknowledges and loses is 1 unaccounted for and 1 wrong tree, in every lane"
+        expected: "a span that the sink acknowledges and loses shows as 1 span unaccounted for and 1 wrong tree, in every lane"
             .into(),
         seen,
-        advice: "The ledger does not notice what is lost: no loss that is given as 0 can be trusted.".into(),
+        advice: "The ledger does not notice the loss: no loss of 0 can be trusted.".into(),
     }
 }
 
-/// What ended in the service arrived, and what was answered was counted.
+/// Every span that ended has arrived, and every answered order was counted.
 pub fn ledger(run: &Document) -> Check {
     let whole = run.header.scenario.arms.iter().find(|arm| arm.known.is_none()).map(|arm| telemetry(run, arm).1);
-    let told = whole.and_then(|telemetry| Some((telemetry.spans?, telemetry.metrics?, telemetry.trees?)));
-    let (passed, seen) = match told {
+    let summary = whole.and_then(|telemetry| Some((telemetry.spans?, telemetry.metrics?, telemetry.trees?)));
+    let (passed, seen) = match summary {
         None => (false, "no lane ran to its end".into()),
         Some((spans, metrics, trees)) => {
             let orders = metrics.requests_completed;
@@ -263,17 +262,17 @@ pub fn ledger(run: &Document) -> Check {
         name: "ledger".into(),
         passed,
         expected:
-            "every span that ended is received once, every order that was answered is counted and has one right tree"
+            "every span that ended is received once; every order that was answered is counted and has one right tree"
                 .into(),
         seen,
         advice:
-            "Telemetry is lost here even at a low rate, or it is miscounted: an overhead measured so is not that of \
+            "Telemetry is lost or miscounted here even at a low rate: an overhead measured like this is not that of \
                  telemetry that arrives."
                 .into(),
     }
 }
 
-/// Every arrival is accounted for, and the CPU time of the roles is that of the process.
+/// Every arrival is accounted for, and the CPU time of all roles adds up to that of the process.
 pub fn identity(runs: &[&Document]) -> Check {
     let slices = || runs.iter().flat_map(|run| &run.records);
     let open = slices().filter(|slice| !slice.played.load.adds_up()).count();
@@ -286,7 +285,7 @@ pub fn identity(runs: &[&Document]) -> Check {
         passed: open == 0 && share <= CPU_TOLERANCE,
         expected: format!(
             "in every slice, scheduled is completed + failed + timed out + missed + unsent + in flight; the CPU time of all \
-             roles is the process's own within {:.0} %",
+             roles adds up to that of the process within {:.0} %",
             CPU_TOLERANCE * 100.0
         ),
         seen: format!(
@@ -294,18 +293,18 @@ pub fn identity(runs: &[&Document]) -> Check {
             grouped(n as u64),
             share * 100.0
         ),
-        advice: "Some thread's time is on nobody's account, or some request is: no cost per request can be trusted."
+        advice: "The CPU time of some thread, or some request, is missing from the accounts: no cost per request can be trusted."
             .into(),
     }
 }
 
-/// The arms that burn CPU time on purpose, with how much.
+/// The arms that burn CPU time on purpose, with the amount.
 pub(super) fn injections(run: &Document) -> Vec<(&Arm, f64)> {
     let treatments = run.header.scenario.arms.iter().filter(|arm| arm.role == Role::Treatment);
     treatments.filter_map(|arm| Some((arm, arm.injected_us?))).collect()
 }
 
-/// The document, unless the measurement as a whole says nothing.
+/// The document, unless the measurement is invalid.
 pub(super) fn trusted(run: &Document) -> Result<&Document, String> {
     match run.validity.verdict {
         Verdict::Invalid => Err(format!("the measurement is invalid: {}", run.validity.causes.join("; "))),
@@ -313,7 +312,7 @@ pub(super) fn trusted(run: &Document) -> Result<&Document, String> {
     }
 }
 
-/// What an arm costs in CPU more than the baseline.
+/// The difference in CPU between an arm and the baseline.
 pub(super) fn delta<'a>(run: &'a Document, arm: &str) -> Result<&'a Delta, String> {
     let deltas = &trusted(run)?.deltas;
     let found = deltas.iter().find(|delta| delta.arm == arm && delta.metric == Metric::Cpu);
@@ -339,17 +338,17 @@ fn find<T>(run: &Document, what: impl Fn(Known) -> Option<T>) -> Option<(&Arm, T
     run.header.scenario.arms.iter().find_map(|arm| Some((arm, what(arm.known?)?)))
 }
 
-/// How many lanes of an arm ended, and where their telemetry went: all of them, for a span is lost or is not, however late the
-/// generator was.
+/// How many lanes of an arm ended, and where their telemetry went. All lanes count: whether a span is lost does not depend on
+/// how late the generator was.
 fn telemetry(run: &Document, arm: &Arm) -> (u64, TelemetrySummary) {
     let lanes: Vec<&LaneRecord> = run.lanes.iter().filter(|lane| lane.arm == arm.name).collect();
     (lanes.len() as u64, analysis::telemetry(arm, &lanes))
 }
 
-/// Completed requests that took longer; `None` where the distribution cannot be read.
+/// Completed requests that took longer than `limit`; `None` where the distribution cannot be read.
 fn longer_than(slice: &SliceRecord, limit: Duration) -> Option<u64> {
     let histogram = decode(&slice.played.hdr.response_ns)?;
-    // In range: a limit is part of a slice.
+    // In range: the limit is shorter than a slice.
     Some(histogram.len() - histogram.count_between(0, limit.as_nanos() as u64))
 }
 
@@ -358,7 +357,7 @@ fn roles(cpu: &CpuUs) -> f64 {
 }
 
 /// A difference in CPU per request, in words.
-fn told(delta: &Delta) -> String {
+fn described(delta: &Delta) -> String {
     let resolved = if delta.resolved { "resolved" } else { "not resolved" };
     match delta.absolute {
         None => "it was not measured in two rounds".into(),
@@ -383,7 +382,7 @@ fn unplayed(name: &str) -> Check {
         passed: false,
         expected: "it is played".into(),
         seen: "no arm has it".into(),
-        advice: "This is a defect of the program.".into(),
+        advice: "This is a bug in otelbench; please report it.".into(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a self-test plays. Pure.
+//! The scenarios of a self-test. Pure.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -6,30 +6,30 @@ use std::time::Duration;
 use crate::experiment::scenario::{Arm, Collector, Isolation, Known, Role, Scenario, ScenarioError, Settings};
 use crate::experiment::units::Rate;
 
-/// What the injected costs of the checks add, in percent of the baseline's CPU per request.
+/// The injected costs of the checks, in percent of the baseline's CPU per request.
 pub const INJECTED: [u32; 4] = [1, 2, 5, 10];
-/// Those of the repeats.
+/// Those of the short runs.
 pub const INJECTED_IN_REPEATS: [u32; 5] = [1, 2, 3, 5, 10];
 
-/// What a payment takes in the arm of a known delay.
+/// Duration of a payment in the arm with a known delay.
 const DELAY: Duration = Duration::from_millis(5);
-/// How long the process of the arm of a known stall stands still. A quarter of the slice: were it half, the generator would
-/// rightly call the stretch invalid.
+/// Duration for which the process of the arm with a known stall is stopped. A quarter of the slice: with half of it, the
+/// generator would rightly call the slice invalid.
 const STOP: Duration = Duration::from_millis(200);
 const STOPPED_SLICE: Duration = Duration::from_millis(800);
-/// Requests per second where no cost is compared: slow enough that neither a delayed payment nor a stopped process keeps all
-/// connections busy for long, and that no queue of spans overflows, since one dropped there is on another account.
+/// Requests per second where no cost is compared. Slow enough that neither a delayed payment nor a stopped process keeps all
+/// connections busy for long, and that no span queue overflows: a dropped span is on another account than a lost one.
 const SLOW_RATE: f64 = 500.0;
 const KNOWN_ROUNDS: u32 = 4;
 
-/// The span that the sink loses: one in the middle of a tree.
+/// The span that the sink loses, in the middle of a tree.
 const LOST_SPAN: u64 = 42;
 const LEDGER_ROUNDS: u32 = 2;
 const LEDGER_SLICE: Duration = Duration::from_millis(500);
 
-/// How long and how hard is played; what the user may set.
+/// Length and intensity of the runs; the user may set them.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Measure {
+pub struct Effort {
     /// Requests per second where costs are compared.
     pub rps: Rate,
     /// Fresh launches of every arm.
@@ -42,44 +42,45 @@ pub struct Measure {
     pub warmup: Duration,
 }
 
-/// The baseline alone, which says what a request costs here.
+/// The baseline alone, to effort the cost of a request.
 ///
 /// # Errors
 /// As [`Scenario::resolve`].
-pub fn calibration(measure: Measure) -> Result<Scenario, ScenarioError> {
-    let mut scenario = resolved("none", Measure { rounds: NonZeroU32::MIN.saturating_add(2), ..measure })?;
+pub fn calibration(effort: Effort) -> Result<Scenario, ScenarioError> {
+    let mut scenario = resolved("none", Effort { rounds: NonZeroU32::MIN.saturating_add(2), ..effort })?;
     scenario.arms.truncate(1);
     scenario.arms[0].injected_us = Some(0.0);
     Ok(scenario)
 }
 
-/// The baseline, its placebo, and arms that burn these shares of `base_us` more, in percent.
+/// The baseline, its placebo, and arms that burn these percentages of `base_us` more.
 ///
 /// # Errors
 /// As [`Scenario::resolve`].
-pub fn injected(measure: Measure, base_us: f64, percents: &[u32]) -> Result<Scenario, ScenarioError> {
-    let mut scenario = resolved("none", measure)?;
+pub fn injected(effort: Effort, base_us: f64, percents: &[u32]) -> Result<Scenario, ScenarioError> {
+    let mut scenario = resolved("none", effort)?;
     for arm in &mut scenario.arms {
-        // The call that burns nothing costs something too.
+        // A call that burns nothing has a cost, too.
         arm.injected_us = Some(0.0);
     }
     let mode = scenario.arms[0].mode.clone();
     scenario.arms.extend(percents.iter().map(|percent| {
-        // Lanes are told whole nanoseconds.
+        // Lanes take whole nanoseconds.
         let us = (base_us * f64::from(*percent) * 10.0).round() / 1e3;
         Arm { injected_us: Some(us), ..Arm::new(&format!("+{percent}%"), Role::Treatment, &mode) }
     }));
     Ok(scenario)
 }
 
-/// The baseline, one that pays late, and one whose process is stopped; the generator is in the parent, which is not.
+/// The baseline, an arm with late payments, and one whose process is stopped. The generator is in the parent, which is not
+/// stopped.
 ///
 /// # Errors
 /// As [`Scenario::resolve`].
-pub fn known(measure: Measure) -> Result<Scenario, ScenarioError> {
+pub fn known(effort: Effort) -> Result<Scenario, ScenarioError> {
     let rounds = NonZeroU32::MIN.saturating_add(KNOWN_ROUNDS - 1);
     let mut scenario =
-        resolved("none", Measure { rounds, slices: NonZeroU32::MIN, slice: STOPPED_SLICE, ..slow(measure) })?;
+        resolved("none", Effort { rounds, slices: NonZeroU32::MIN, slice: STOPPED_SLICE, ..slow(effort) })?;
     scenario.isolation = Isolation::Process;
     let baseline = scenario.arms.swap_remove(0);
     let treated = |name, known| Arm { known: Some(known), ..Arm::new(name, Role::Treatment, &baseline.mode) };
@@ -92,33 +93,33 @@ pub fn known(measure: Measure) -> Result<Scenario, ScenarioError> {
 ///
 /// # Errors
 /// As [`Scenario::resolve`].
-pub fn ledger(measure: Measure) -> Result<Scenario, ScenarioError> {
+pub fn ledger(effort: Effort) -> Result<Scenario, ScenarioError> {
     let rounds = NonZeroU32::MIN.saturating_add(LEDGER_ROUNDS - 1);
-    let slow = slow(measure);
-    let mut scenario = resolved("full", Measure { rounds, slices: NonZeroU32::MIN, slice: LEDGER_SLICE, ..slow })?;
+    let slow = slow(effort);
+    let mut scenario = resolved("full", Effort { rounds, slices: NonZeroU32::MIN, slice: LEDGER_SLICE, ..slow })?;
     let full = scenario.arms.swap_remove(0);
     let lossy = Arm { known: Some(Known::LostSpan(LOST_SPAN)), ..Arm::new("lost-span", Role::Treatment, &full.mode) };
     scenario.arms = vec![full, lossy];
     Ok(scenario)
 }
 
-fn slow(measure: Measure) -> Measure {
+fn slow(effort: Effort) -> Effort {
     // A rate in the range of rates.
-    Rate::per_second(SLOW_RATE).map_or(measure, |rps| Measure { rps, ..measure })
+    Rate::per_second(SLOW_RATE).map_or(effort, |rps| Effort { rps, ..effort })
 }
 
-/// A mode against itself, and a sink to send to, whatever the environment says.
-fn resolved(mode: &str, measure: Measure) -> Result<Scenario, ScenarioError> {
+/// A mode against itself, with the embedded sink, whatever the environment says.
+fn resolved(mode: &str, effort: Effort) -> Result<Scenario, ScenarioError> {
     let mode: Vec<_> = mode.parse().into_iter().collect();
     let settings = Settings {
         name: Some("selftest".into()),
-        rps: Some(measure.rps),
+        rps: Some(effort.rps),
         baseline: mode.first().cloned(),
         mode: Some(mode),
-        rounds: Some(measure.rounds),
-        slices: Some(measure.slices),
-        slice: Some(measure.slice),
-        warmup: Some(measure.warmup),
+        rounds: Some(effort.rounds),
+        slices: Some(effort.slices),
+        slice: Some(effort.slice),
+        warmup: Some(effort.warmup),
         ..Settings::default()
     };
     Ok(Scenario { collector: Collector::Embedded, ..Scenario::resolve(settings)? })

@@ -19,12 +19,13 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::experiment::slo::Slo;
 use crate::experiment::units::{Rate, micros};
 use crate::record::load::{LoadResult, MEDIAN_LATE_INVALID};
+
+pub use crate::record::step::StepOutcome;
 
 /// How far the rate that did not hold may be above the answer, as a share of it.
 pub const RESOLUTION: f64 = 0.03;
@@ -47,18 +48,6 @@ const LONGEST_UP: f64 = 2.0;
 const LONGEST_DOWN: f64 = 4.0;
 /// Requests in a step below which its quantiles say too little.
 const FEWEST_REQUESTS: f64 = 20.0;
-
-/// What a step showed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum StepOutcome {
-    /// Every request was answered, and the SLO held.
-    Held,
-    /// Requests were lost, or the SLO did not hold.
-    Failed,
-    /// The generator was starved of CPU: nothing.
-    Starved,
-}
 
 impl StepOutcome {
     /// What `played` says of the service. That requests were written late is no excuse: a service that cannot keep up makes

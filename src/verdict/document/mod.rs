@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::experiment::gate::UnknownArm;
 use crate::experiment::metric::Metric;
+use crate::record::claims::ClaimEvidence;
 use crate::record::load::Verdict;
 use crate::record::records::Records;
 use crate::record::result::{Document, ResultError, StoredResult};
@@ -20,11 +21,11 @@ impl Document {
     }
 
     /// The result of these records and of what else was measured for the claims.
-    pub fn with(records: Records, evidence: Option<claims::Evidence>) -> Self {
+    pub fn with(records: Records, evidence: Option<ClaimEvidence>) -> Self {
         let analysis = analysis::analyse(&records);
-        let claims = claims::judge(&records, evidence.as_ref().unwrap_or(&claims::Evidence::default()));
-        let whole = |evidence: &claims::Evidence| {
-            evidence.missing.is_empty() && evidence.trials.values().all(Records::is_whole)
+        let claims = claims::judge(&records, evidence.as_ref().unwrap_or(&ClaimEvidence::default()));
+        let whole = |evidence: &ClaimEvidence| {
+            evidence.missing.is_empty() && evidence.scenarios.values().all(Records::is_whole)
         };
         let played = records.is_whole() || analysis::is_decided(&records);
         Self {

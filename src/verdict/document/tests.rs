@@ -4,7 +4,7 @@ use std::fs;
 
 use super::*;
 use crate::record::records::SCHEMA;
-use crate::studies::selftest::Selftest;
+use crate::record::selftest::Selftest;
 use crate::verdict::fixture;
 
 fn stored(text: &str, name: &str) -> Result<Document, ResultError> {

@@ -6,11 +6,11 @@ use super::*;
 use crate::experiment::units::Rate;
 use crate::generator::answered_after;
 use crate::record::records::Records;
-use crate::studies::selftest::scenarios::{self, Measure};
+use crate::studies::selftest::scenarios::{self, Effort};
 use crate::verdict::fixture::{self, noise};
 
-fn measure(rounds: u32) -> Measure {
-    Measure {
+fn measure(rounds: u32) -> Effort {
+    Effort {
         rps: Rate::TEN_THOUSAND,
         rounds: NonZeroU32::new(rounds).unwrap(),
         slices: NonZeroU32::MIN,
@@ -19,7 +19,7 @@ fn measure(rounds: u32) -> Measure {
     }
 }
 
-/// What each arm burns, on 20 µs.
+/// CPU time that each arm burns on top of 20 µs.
 fn burnt(arm: &str) -> f64 {
     arm.strip_prefix('+')
         .and_then(|share| share.strip_suffix('%'))
@@ -41,7 +41,7 @@ fn judged(check: fn(&Document) -> Check, records: Records) -> bool {
 }
 
 #[test]
-fn a_placebo_that_differs_or_was_not_measured_fails() {
+fn a_placebo_that_differs_or_is_invalid_fails() {
     assert!(judged(placebo, injected_run(healthy)));
     assert!(!judged(placebo, injected_run(|arm, us| if arm == "placebo" { us * 1.1 } else { us })));
     let mut invalid = injected_run(healthy);
@@ -75,7 +75,7 @@ fn the_intervals_of_several_costs_are_wide_enough_to_hold_together() {
 }
 
 #[test]
-fn a_large_cost_that_is_not_found_fails_and_so_does_a_run_that_could_find_none() {
+fn a_large_cost_that_is_not_found_fails_and_so_does_a_run_too_noisy_to_find_any() {
     assert!(judged(detected, injected_run(healthy)));
     // It burnt nothing, whatever was asked.
     assert!(!judged(detected, injected_run(|arm, us| if arm == "+10%" { us - burnt(arm) } else { us })));
@@ -95,7 +95,7 @@ fn delayed_run(p50_us: impl Fn(u32) -> f64) -> Records {
 }
 
 #[test]
-fn a_delay_that_does_not_show_in_full_or_shows_twice_fails() {
+fn a_delay_that_is_measured_too_short_or_too_long_fails() {
     assert!(judged(delay, delayed_run(|round| 5_900.0 + f64::from(round))));
     assert!(!judged(delay, delayed_run(|_| 4_900.0)), "too short");
     assert!(!judged(delay, delayed_run(|round| if round == 2 { 4_900.0 } else { 6_500.0 })), "too short in one round");
@@ -116,7 +116,7 @@ fn stopped_run(response_ms: impl Fn(u32, u64) -> Option<f64>) -> Records {
 }
 
 #[test]
-fn a_stall_that_is_left_out_of_the_response_times_fails() {
+fn a_stall_that_is_missing_from_the_response_times_fails() {
     let whole = |_: u32, n: u64| Some(200.3 - 2.0 * n as f64);
     assert!(judged(stall, stopped_run(whole)));
     // One request meets the stall, and the others are sent when it is over.
@@ -192,7 +192,7 @@ fn a_ledger_that_does_not_close_fails() {
 }
 
 #[test]
-fn an_arrival_or_a_cpu_time_that_is_on_no_account_fails() {
+fn an_unaccounted_arrival_or_cpu_time_fails() {
     let passes = |tamper: fn(&mut SliceRecord)| {
         let mut records = injected_run(healthy);
         tamper(&mut records.slices[5]);
@@ -208,7 +208,7 @@ fn an_arrival_or_a_cpu_time_that_is_on_no_account_fails() {
 }
 
 #[test]
-fn what_is_not_played_does_not_pass() {
+fn a_check_without_its_arm_fails() {
     for check in [delay, stall, lost_span] {
         assert!(!judged(check, injected_run(healthy)));
     }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::experiment::units::Rate;
+use crate::record::interval::Interval;
 use crate::record::load::Verdict;
 use crate::record::records::Records;
-use crate::studies::selftest::scenarios::{self, Measure};
+use crate::studies::selftest::scenarios::{self, Effort};
 use crate::verdict::fixture::{self, noise};
 
 /// Short runs, more than chance decides.
@@ -16,7 +17,7 @@ const RUNS: u32 = 20;
 
 /// A short run on a fixture, in which everything is as it should be.
 fn run() -> Records {
-    let measure = Measure {
+    let measure = Effort {
         rps: Rate::TEN_THOUSAND,
         rounds: NonZeroU32::new(8).unwrap(),
         slices: NonZeroU32::MIN,
@@ -31,7 +32,7 @@ fn run() -> Records {
 
 /// Short runs that find every cost of 0.5 µs or more, on the nose.
 fn repeats() -> Vec<Repeat> {
-    let mut one = Repeat::of(1, &Document::of(run()));
+    let mut one = repeat(1, &Document::of(run()));
     for arm in one.arms.iter_mut().filter(|arm| arm.delta.is_some()) {
         let us = arm.injected_us;
         let absolute = Interval { estimate: us, low: us - 0.4, high: us + 0.4 };
@@ -53,7 +54,7 @@ fn failed(repeats: &[Repeat], planned: u32) -> Vec<String> {
 }
 
 #[test]
-fn short_runs_that_find_what_is_there_pass() {
+fn short_runs_that_find_the_injected_costs_pass() {
     let repeats = repeats();
     assert_eq!(failed(&repeats, RUNS), Vec::<String>::new());
     let found: Vec<_> = by_arm(&repeats)
@@ -83,7 +84,7 @@ fn a_placebo_that_is_called_different_too_often_fails() {
 }
 
 #[test]
-fn intervals_that_do_not_hold_what_was_injected_fail() {
+fn intervals_that_miss_the_injected_cost_fail() {
     let off = |runs| failed(&tampered(runs, "+", |delta| delta.absolute = delta.absolute.map(|us| us + 0.5)), RUNS);
     // 1 of 20 is what 95 % leaves, and 3 what chance adds to that.
     assert_eq!(off(3), Vec::<String>::new());
@@ -95,7 +96,7 @@ fn intervals_that_do_not_hold_what_was_injected_fail() {
 }
 
 #[test]
-fn costs_that_should_be_found_and_are_not_fail() {
+fn detectable_costs_that_are_not_found_fail() {
     let blind = |runs| failed(&tampered(runs, "+", |delta| delta.resolved = false), RUNS);
     // 4 of 20 is what a power of 80 % misses, and 7 what chance adds to that.
     assert_eq!(blind(6), Vec::<String>::new());
@@ -105,12 +106,12 @@ fn costs_that_should_be_found_and_are_not_fail() {
 }
 
 #[test]
-fn runs_that_are_invalid_say_nothing_and_may_not_be_many() {
+fn invalid_runs_do_not_count_and_must_be_few() {
     let mut records = run();
     for slice in &mut records.slices {
         slice.played.validity.find(Verdict::Invalid, "it was late".into());
     }
-    let invalid = Repeat::of(1, &Document::of(records));
+    let invalid = repeat(1, &Document::of(records));
     assert!(invalid.invalid.as_ref().unwrap().contains("late"), "{invalid:?}");
     let spoilt = |runs: usize| {
         let mut repeats = repeats();
@@ -124,10 +125,10 @@ fn runs_that_are_invalid_say_nothing_and_may_not_be_many() {
 }
 
 #[test]
-fn a_repeat_keeps_what_each_round_measured() {
+fn a_repeat_keeps_the_value_of_each_round() {
     let document = Document::of(run());
-    let repeat = Repeat::of(1, &document);
-    for arm in &repeat.arms {
+    let kept = repeat(1, &document);
+    for arm in &kept.arms {
         let summary = document.arms.iter().find(|summary| summary.name == arm.name).unwrap();
         let mean = arm.cpu_us_per_request.iter().sum::<f64>() / arm.cpu_us_per_request.len() as f64;
         assert_eq!(arm.cpu_us_per_request.len(), 8);

@@ -1,49 +1,50 @@
-//! Scenarios of their own for what the run cannot show: short, and played as any other.
+//! Short scenarios for claims that the main run cannot test.
 
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
-use super::question::Stage;
 use crate::experiment::scenario::{ModeName, Scenario, ScenarioError, Settings};
 use crate::experiment::units::Rate;
 
-/// A short run of its own.
+/// A short scenario, played as any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Trial {
-    /// A second service makes the payment.
+pub enum ClaimScenario {
+    /// A second service processes the payment.
     Payment,
-    /// Orders carry card numbers and addresses, and handlers are careless with them.
+    /// Orders carry card numbers and addresses, and careless handlers record them.
     Personal,
-    /// Metrics are labelled with the user, of whom there are many.
+    /// Metrics are labelled with the user, and there are many users.
     Users,
-    /// Variables say what the resource is.
+    /// Environment variables describe the resource.
     Environment,
 }
 
-pub(super) const PAYMENT: Stage = Stage::Trial(Trial::Payment);
-pub(super) const PERSONAL: Stage = Stage::Trial(Trial::Personal);
-pub(super) const USERS: Stage = Stage::Trial(Trial::Users);
-pub(super) const ENVIRONMENT: Stage = Stage::Trial(Trial::Environment);
+/// The arm whose handler spawns the payment without its context.
+pub const BARE_SPAWN: &str = "bare-spawn";
+/// The arm that records card numbers and addresses.
+pub const LEAKING: &str = "leaking";
+/// The same arm with redaction.
+pub const REDACTING: &str = "redacting";
+/// The same arm with its filter at DEBUG.
+pub const DEBUGGING: &str = "debugging";
+/// The arm whose metrics carry the user.
+pub const LABELLED: &str = "labelled";
+/// The same arm with a view that drops the user.
+pub const VIEWED: &str = "viewed";
 
-pub(super) const BARE_SPAWN: &str = "bare-spawn";
-pub(super) const LEAKING: &str = "leaking";
-pub(super) const REDACTING: &str = "redacting";
-pub(super) const DEBUGGING: &str = "debugging";
-pub(super) const LABELLED: &str = "labelled";
-pub(super) const VIEWED: &str = "viewed";
+/// The name of the service in `OTEL_RESOURCE_ATTRIBUTES`.
+pub const SERVICE: &str = "claims-resource";
+/// Another attribute in it.
+pub const ATTRIBUTE: (&str, &str) = ("deployment.environment.name", "claims");
 
-/// What the variable calls the service, and one more attribute of it.
-pub(super) const SERVICE: &str = "claims-resource";
-pub(super) const ATTRIBUTE: (&str, &str) = ("deployment.environment.name", "claims");
-
-/// Time in which every user orders once.
+/// Time in which every user places one order.
 const ALL_USERS: Duration = Duration::from_secs(10);
-/// Most users that order.
+/// Largest number of users.
 const MOST_USERS: f64 = 100_000.0;
-/// Most requests per second of a trial that is about what arrives and not about what it costs.
+/// Highest rate of a scenario that is about the telemetry that arrives and not about its cost.
 const CALM: f64 = 1_000.0;
-/// Launches of every arm: what is seen in one is to be seen again.
+/// Launches of every arm: two, so that an observation is repeated.
 const ROUNDS: NonZeroU32 = NonZeroU32::new(2).unwrap();
 
 const PAYMENT_TOML: &str = r#"
@@ -98,12 +99,12 @@ baseline = "full"
 mode = "bridge"
 "#;
 
-impl Trial {
-    /// Every trial.
+impl ClaimScenario {
+    /// Every scenario.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 4] = [Self::Payment, Self::Personal, Self::Users, Self::Environment];
+    pub(crate) const ALL: [Self; 4] = [Self::Payment, Self::Personal, Self::Users, Self::Environment];
 
-    /// What it is called.
+    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Payment => "payment",
@@ -113,7 +114,7 @@ impl Trial {
         }
     }
 
-    /// Its scenario, beside a run at `rps` in slices of `slice`.
+    /// The scenario, for a main run at `rps` in slices of `slice`.
     ///
     /// # Errors
     /// When the scenario contradicts itself, or the machine.
@@ -150,7 +151,7 @@ impl Trial {
     }
 }
 
-/// As many users as order once each in a slice at this rate.
+/// So many users that each places one order in a slice at this rate.
 fn every_user(rps: Rate) -> Settings {
     // At least one, and no more than the constant.
     let users = (rps.as_f64() * ALL_USERS.as_secs_f64()).clamp(1.0, MOST_USERS) as u32;
@@ -158,8 +159,8 @@ fn every_user(rps: Rate) -> Settings {
     Settings { rps: Some(rps), users: NonZeroU32::new(users), slice: Some(slice), ..Settings::default() }
 }
 
-/// The settings that make a run of these arms: the first is the baseline.
-pub(super) fn modes(names: &[String]) -> Vec<ModeName> {
-    // A name is read whatever it is.
+/// The `mode` setting for these arms; the first is the baseline.
+pub fn modes(names: &[String]) -> Vec<ModeName> {
+    // Every text parses as a name; resolving it comes later.
     names.iter().filter_map(|name| name.parse().ok()).collect()
 }

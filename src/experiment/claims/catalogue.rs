@@ -1,44 +1,41 @@
 //! The published claims, and how each is measured.
 //!
-//! A limit that a claim does not name is ours, and stands in the claim's statement in brackets.
+//! Where a claim names no limit, the limit is ours, and the statement gives it in brackets.
 
-use super::question::{LaneFigure, Per, Quantity, Question, Sighting, Stage, Test};
-use super::trials;
+use super::question::{ClaimQuestion, CountCheck, LaneFigure, Per, ProbeCount, Quantity, Source, Test};
+use super::scenarios::{self, ClaimScenario};
 use crate::experiment::metric::Metric;
-use crate::studies::probe::Figures;
 
 /// A published claim.
 #[derive(Clone, Debug)]
-pub struct Published {
-    /// What users ask for it by.
+pub struct PublishedClaim {
+    /// The id that users select it by.
     pub id: &'static str,
-    /// What it says, in our words.
+    /// The claim, in our words.
     pub statement: &'static str,
-    pub(super) questions: Vec<Question>,
+    /// Each way to read it.
+    pub questions: Vec<ClaimQuestion>,
 }
 
-impl Published {
-    /// What is looked at for it.
-    #[cfg(test)]
-    pub(crate) fn subjects(&self) -> impl Iterator<Item = &str> {
-        self.questions.iter().map(|question| question.subject.as_str())
-    }
-}
+const PAYMENT: Source = Source::Scenario(ClaimScenario::Payment);
+const PERSONAL: Source = Source::Scenario(ClaimScenario::Personal);
+const USERS: Source = Source::Scenario(ClaimScenario::Users);
+const ENVIRONMENT: Source = Source::Scenario(ClaimScenario::Environment);
 
-/// Said at the end of every report.
+/// Closes every report.
 pub const NOT_TESTED: &str =
-    "What a customer gained (more requests per second, a shorter diagnosis) cannot be tested here, and is not.";
+    "Reported gains of customers (more requests per second, faster diagnosis) cannot be tested here, and are not.";
 
-/// Slowest that a record may become at many threads, as a multiple of its time at one.
+/// Largest duration of a record on many threads, as a multiple of that on one.
 const SCALES: f64 = 1.5;
-/// Percent of the service's CPU time within which a cost is none.
+/// Percent of the service's CPU time below which something counts as free.
 const FREE: f64 = 1.0;
-/// How many times as dear deep nesting must make a span for depth to matter.
+/// Smallest factor by which deep nesting must raise the cost of a span for depth to matter.
 const DEEP: f64 = 1.5;
 
 /// Every published claim, in the order of the report.
-pub fn all() -> Vec<Published> {
-    let claim = |id, statement, questions| Published { id, statement, questions };
+pub fn all() -> Vec<PublishedClaim> {
+    let claim = |id, statement, questions| PublishedClaim { id, statement, questions };
     vec![
         claim("metric-record", "recording a metric costs < 1 µs", metric_record()),
         claim(
@@ -58,7 +55,7 @@ pub fn all() -> Vec<Published> {
             "with no recorder installed the instrumentation is free (within 1 % of the service's CPU)",
             zero_cost_off(),
         ),
-        claim("auto-context", "span context follows spawned tasks by itself", auto_context()),
+        claim("auto-context", "span context follows spawned tasks automatically", auto_context()),
         claim("baggage", "baggage such as user_id reaches the next service", baggage()),
         claim("view-drops-label", "a view drops the user's label and bounds cardinality", view_drops_label()),
         claim(
@@ -67,7 +64,7 @@ pub fn all() -> Vec<Published> {
             level_filter(),
         ),
         claim("redaction", "sensitive span attributes are redacted before export", redaction()),
-        claim("mtls", "OTLP over mutual TLS works, and refuses strangers", mtls()),
+        claim("mtls", "OTLP over mutual TLS works, and refuses unauthorised clients", mtls()),
         claim("resource", "OTEL_RESOURCE_ATTRIBUTES reaches the backend", resource()),
         claim(
             "span-depth",
@@ -84,38 +81,47 @@ pub fn all() -> Vec<Published> {
     ]
 }
 
-fn question(subject: impl Into<String>, denominator: &str, unit: &str, test: Test, quantity: Quantity) -> Question {
+fn question(
+    subject: impl Into<String>,
+    denominator: &str,
+    unit: &str,
+    test: Test,
+    quantity: Quantity,
+) -> ClaimQuestion {
     let (denominator, unit) = (denominator.to_owned(), unit.to_owned());
-    Question { subject: subject.into(), sense: None, denominator, unit, counts: true, test, quantity }
+    ClaimQuestion { subject: subject.into(), sense: None, denominator, unit, counts: true, test, quantity }
 }
 
-/// The same questions as so many ways to read the claim, by their denominators: they need not come out alike.
-fn alternatives(questions: Vec<Question>) -> Vec<Question> {
-    questions.into_iter().map(|question| Question { sense: Some(question.denominator.clone()), ..question }).collect()
+/// Makes each question a sense of its own, named by its denominator: their verdicts may differ.
+fn alternatives(questions: Vec<ClaimQuestion>) -> Vec<ClaimQuestion> {
+    questions
+        .into_iter()
+        .map(|question| ClaimQuestion { sense: Some(question.denominator.clone()), ..question })
+        .collect()
 }
 
-/// The same for comparison.
-fn beside(question: Question) -> Question {
-    Question { counts: false, ..question }
+/// The same question, for comparison only.
+fn beside(question: ClaimQuestion) -> ClaimQuestion {
+    ClaimQuestion { counts: false, ..question }
 }
 
-fn count(subject: &str, denominator: &str, unit: &str, sighting: Sighting) -> Question {
-    question(subject, denominator, unit, Test::None, Quantity::Count(sighting))
+fn count(subject: &str, denominator: &str, unit: &str, check: CountCheck) -> ClaimQuestion {
+    question(subject, denominator, unit, Test::Zero, Quantity::Count(check))
 }
 
 fn cost(arm: &str, baseline: &str, metric: Metric, per: Per) -> Quantity {
-    Quantity::Cost { stage: Stage::Run, arm: arm.into(), baseline: baseline.into(), metric, per }
+    Quantity::Cost { source: Source::Run, arm: arm.into(), baseline: baseline.into(), metric, per }
 }
 
 fn calls(more: &str, less: Option<&str>, per: Per) -> Quantity {
     Quantity::Calls { more: more.into(), less: less.map(str::to_owned), per }
 }
 
-fn metric_record() -> Vec<Question> {
+fn metric_record() -> Vec<ClaimQuestion> {
     let mut questions = Vec::new();
     for recorder in ["prometheus", "bridge"] {
         for call in ["counter", "histogram"] {
-            for (how, words) in [("macro", "by macro"), ("cached", "handle kept")] {
+            for (how, words) in [("macro", "through the macro"), ("cached", "kept handle")] {
                 let quantity = calls(&format!("{call}-{how}-{recorder}"), None, Per::Order);
                 let subject = format!("{call}, {words}, {recorder}");
                 questions.push(question(subject, "per record", "µs", Test::Below(1.0), quantity));
@@ -125,7 +131,7 @@ fn metric_record() -> Vec<Question> {
     questions
 }
 
-fn metric_scaling() -> Vec<Question> {
+fn metric_scaling() -> Vec<ClaimQuestion> {
     let mut questions = Vec::new();
     for recorder in ["prometheus", "bridge"] {
         for (series, words) in [("one", "one series"), ("many", "a series per thread")] {
@@ -138,8 +144,8 @@ fn metric_scaling() -> Vec<Question> {
     questions
 }
 
-/// A share of the CPU in both readings, each end to end and in isolation where calls are given.
-fn shares(subject: &str, limit: f64, end_to_end: [Quantity; 2], isolated: Option<[Quantity; 2]>) -> Vec<Question> {
+/// A share of one core and of the machine, each end to end and, where calls are given, in isolation.
+fn shares(subject: &str, limit: f64, end_to_end: [Quantity; 2], isolated: Option<[Quantity; 2]>) -> Vec<ClaimQuestion> {
     let denominators = ["of one core", "of the machine"];
     let quantities = [Some(end_to_end), isolated];
     let asked = quantities.into_iter().flatten().flat_map(|both| denominators.into_iter().zip(both));
@@ -147,13 +153,13 @@ fn shares(subject: &str, limit: f64, end_to_end: [Quantity; 2], isolated: Option
     alternatives(shares.collect())
 }
 
-fn bridge_cpu() -> Vec<Question> {
+fn bridge_cpu() -> Vec<ClaimQuestion> {
     let end_to_end = [Per::Core, Per::Machine].map(|per| cost("bridge", "metrics", Metric::Cpu, per));
     let isolated = [Per::Core, Per::Machine].map(|per| calls("order-bridge", Some("order-metrics"), per));
     shares("bridge − metrics", 0.1, end_to_end, Some(isolated))
 }
 
-fn metric_export() -> Vec<Question> {
+fn metric_export() -> Vec<ClaimQuestion> {
     let mut questions = Vec::new();
     for arm in ["bridge", "full"] {
         for (denominator, figure) in [
@@ -168,14 +174,14 @@ fn metric_export() -> Vec<Question> {
     alternatives(questions)
 }
 
-fn span_record() -> Vec<Question> {
+fn span_record() -> Vec<ClaimQuestion> {
     let (subject, per_span) = ("a span recorded", "per span, on the request's thread");
     let end_to_end = cost("traces", "none", Metric::CpuRequest, Per::Span("traces"));
     let isolated = calls("span-recorded", Some("span-none"), Per::Order);
     [end_to_end, isolated].map(|quantity| question(subject, per_span, "µs", Test::Below(1.0), quantity)).into()
 }
 
-fn span_export() -> Vec<Question> {
+fn span_export() -> Vec<ClaimQuestion> {
     let mut questions = Vec::new();
     for arm in ["traces", "full"] {
         for (denominator, figure) in [
@@ -190,13 +196,13 @@ fn span_export() -> Vec<Question> {
     alternatives(questions)
 }
 
-fn batch_cpu() -> Vec<Question> {
+fn batch_cpu() -> Vec<ClaimQuestion> {
     let end_to_end = [Per::Core, Per::Machine].map(|per| cost("traces", "none", Metric::CpuExporter, per));
     shares("the exporter's threads", 0.5, end_to_end, None)
 }
 
-fn queue() -> Vec<Question> {
-    let lost = |subject, arm| count(subject, "spans lost", "spans", Sighting::LostSpans { arm });
+fn queue() -> Vec<ClaimQuestion> {
+    let lost = |subject, arm| count(subject, "spans lost", "spans", CountCheck::LostSpans { arm });
     vec![
         lost("traces, queue of 10 000", "traces"),
         lost("full, queue of 10 000", "full"),
@@ -204,10 +210,10 @@ fn queue() -> Vec<Question> {
     ]
 }
 
-/// The arm whose span queue is the SDK's default.
-pub(super) const DEFAULT_QUEUE: &str = "traces-queue-2048";
+/// The arm with the SDK's default span queue.
+pub const DEFAULT_QUEUE: &str = "traces-queue-2048";
 
-fn grpc_vs_http() -> Vec<Question> {
+fn grpc_vs_http() -> Vec<ClaimQuestion> {
     let subject = "full − full-http";
     let lanes = |figure| Quantity::Lanes { arm: "full", less: Some("full-http"), figure };
     let cpu = cost("full", "full-http", Metric::CpuExporter, Per::Span("full"));
@@ -218,102 +224,105 @@ fn grpc_vs_http() -> Vec<Question> {
     ])
 }
 
-fn zero_cost_off() -> Vec<Question> {
+fn zero_cost_off() -> Vec<ClaimQuestion> {
     let (subject, denominator) = ("none − bare", "of the service's CPU per request");
     let end_to_end = Quantity::Relative { arm: "none".into(), baseline: "bare".into(), metric: Metric::Cpu };
     let isolated = calls("order-none", Some("order-bare"), Per::Service("bare"));
     [end_to_end, isolated].map(|quantity| question(subject, denominator, "%", Test::Within(FREE), quantity)).into()
 }
 
-/// What the traces of an arm look like.
-fn traces_of(subject: &str, denominator: &str, stage: Stage, arm: &'static str) -> Question {
-    count(subject, denominator, "traces", Sighting::WrongTraces { stage, arm })
+/// Asks for the wrong traces of an arm.
+fn traces_of(subject: &str, denominator: &str, source: Source, arm: &'static str) -> ClaimQuestion {
+    count(subject, denominator, "traces", CountCheck::WrongTraces { source, arm })
 }
 
-fn auto_context() -> Vec<Question> {
-    let alone = "traces that are wrong, without help";
-    let misplaced = |seen: &Figures| Some((*seen.get("wrong_parents")?, *seen.get("requests")?));
+fn auto_context() -> Vec<ClaimQuestion> {
+    let alone = "wrong traces, without help";
     vec![
-        traces_of("the handler as printed, as near as it compiles", alone, Stage::Run, "naive"),
-        traces_of("a bare spawn", alone, trials::PAYMENT, trials::BARE_SPAWN),
+        traces_of("the published handler, closest that compiles", alone, Source::Run, "naive"),
+        traces_of("a bare spawn", alone, PAYMENT, scenarios::BARE_SPAWN),
         beside(count(
             "a guard held across await, which axum refuses",
-            "spans under a strange parent",
+            "spans under the wrong parent",
             "spans",
-            Sighting::Probed { probe: "guard-across-await", count: misplaced },
+            CountCheck::Probe { probe: "guard-across-await", count: ProbeCount::WrongParents },
         )),
-        beside(traces_of("the context handed on", "traces that are wrong, with help", Stage::Run, "full")),
+        beside(traces_of("the context handed on", "wrong traces, with help", Source::Run, "full")),
     ]
 }
 
-fn baggage() -> Vec<Question> {
+fn baggage() -> Vec<ClaimQuestion> {
     let read = |sense: &str, subject, arm| {
-        let question =
-            traces_of(subject, "traces that are wrong, or whose payment lacks the user", trials::PAYMENT, arm);
-        Question { sense: Some(sense.into()), ..question }
+        let question = traces_of(subject, "traces that are wrong or whose payment lacks the user", PAYMENT, arm);
+        ClaimQuestion { sense: Some(sense.into()), ..question }
     };
     let (helped, alone) = ("where the context is handed on", "where it is not");
     vec![
         read(helped, "the context handed to the task", "full"),
-        read(alone, "a bare spawn", trials::BARE_SPAWN),
-        read(alone, "the handler as printed, as near as it compiles", "naive"),
+        read(alone, "a bare spawn", scenarios::BARE_SPAWN),
+        read(alone, "the published handler, closest that compiles", "naive"),
     ]
 }
 
-fn view_drops_label() -> Vec<Question> {
+fn view_drops_label() -> Vec<ClaimQuestion> {
     let series = |subject, arm| {
-        let sighting = Sighting::SeriesBeyond { stage: trials::USERS, arm, other: "bridge" };
-        count(subject, "series beyond those without the label", "series", sighting)
+        let check = CountCheck::ExtraSeries { source: USERS, arm, other: "bridge" };
+        count(subject, "series more than without the label", "series", check)
     };
     let memory = |subject, arm: &str| {
         let (arm, baseline) = (arm.into(), "bridge".into());
-        let quantity = Quantity::Cost { stage: trials::USERS, arm, baseline, metric: Metric::Rss, per: Per::Megabytes };
-        beside(question(subject, "memory beyond that without the label", "MB", Test::Told, quantity))
+        let quantity = Quantity::Cost { source: USERS, arm, baseline, metric: Metric::Rss, per: Per::Megabytes };
+        beside(question(subject, "memory more than without the label", "MB", Test::ReportOnly, quantity))
     };
     vec![
-        series("with the view", trials::VIEWED),
-        // The SDK keeps 2 000 series of an instrument and joins the rest.
-        beside(series("without it, up to the SDK's own limit", trials::LABELLED)),
-        memory("with the view", trials::VIEWED),
-        memory("without it", trials::LABELLED),
+        series("with the view", scenarios::VIEWED),
+        // The SDK keeps 2 000 series of an instrument and merges the rest.
+        beside(series("without it, up to the SDK's own limit", scenarios::LABELLED)),
+        memory("with the view", scenarios::VIEWED),
+        memory("without it", scenarios::LABELLED),
     ]
 }
 
-fn level_filter() -> Vec<Question> {
+fn level_filter() -> Vec<ClaimQuestion> {
     let received = |subject, arm| {
-        let sighting = Sighting::ExtraSpans { stage: trials::PERSONAL, arm };
-        count(subject, "debug spans received", "spans", sighting)
+        let check = CountCheck::ExtraSpans { source: PERSONAL, arm };
+        count(subject, "debug spans received", "spans", check)
     };
     let filtered = calls("span-filtered", Some("span-none"), Per::Service("none"));
     vec![
-        received("filter at info", trials::LEAKING),
-        question("a span filtered out", "of the service's CPU per request", "%", Test::Within(FREE), filtered),
-        beside(received("filter at debug", trials::DEBUGGING)),
+        received("filter at info", scenarios::LEAKING),
+        question("a filtered span", "of the service's CPU per request", "%", Test::Within(FREE), filtered),
+        beside(received("filter at debug", scenarios::DEBUGGING)),
     ]
 }
 
-fn redaction() -> Vec<Question> {
+fn redaction() -> Vec<ClaimQuestion> {
     let found = |subject, arm| {
-        let sighting = Sighting::LeakedTexts { stage: trials::PERSONAL, arm };
-        count(subject, "card numbers and addresses found", "texts", sighting)
+        let check = CountCheck::LeakedTexts { source: PERSONAL, arm };
+        count(subject, "card numbers and addresses found", "texts", check)
     };
-    vec![found("with redaction", trials::REDACTING), beside(found("without it", trials::LEAKING))]
+    vec![found("with redaction", scenarios::REDACTING), beside(found("without it", scenarios::LEAKING))]
 }
 
-fn mtls() -> Vec<Question> {
-    let lost = Sighting::LostSpans { arm: "full-mtls" };
+fn mtls() -> Vec<ClaimQuestion> {
+    let lost = CountCheck::LostSpans { arm: "full-mtls" };
     let dearer = cost("full-mtls", "full", Metric::Cpu, Per::Order);
     vec![
         count("with the right certificate", "spans lost", "spans", lost),
-        count("none, a stranger's, an expired one", "strangers heard", "strangers", Sighting::StrangersHeard),
-        beside(question("full-mtls − full", "CPU per request", "µs", Test::Told, dearer)),
+        count(
+            "no certificate, a foreign one, an expired one",
+            "at a receiver over TLS",
+            "unauthorised clients",
+            CountCheck::UnauthorisedClients,
+        ),
+        beside(question("full-mtls − full", "CPU per request", "µs", Test::ReportOnly, dearer)),
     ]
 }
 
-fn resource() -> Vec<Question> {
-    let stage = trials::ENVIRONMENT;
-    let spans = Sighting::SpansNotOf { stage, arm: "full", service: trials::SERVICE };
-    let lanes = |arm| Sighting::LanesWithout { stage, arm, attribute: trials::ATTRIBUTE };
+fn resource() -> Vec<ClaimQuestion> {
+    let source = ENVIRONMENT;
+    let spans = CountCheck::SpansOfOtherServices { source, arm: "full", service: scenarios::SERVICE };
+    let lanes = |arm| CountCheck::LanesWithoutAttribute { source, arm, attribute: scenarios::ATTRIBUTE };
     vec![
         count("spans, service.name", "from a resource without it", "spans", spans),
         count("full, another attribute", "from a resource without it", "lanes", lanes("full")),
@@ -321,62 +330,56 @@ fn resource() -> Vec<Question> {
     ]
 }
 
-fn span_depth() -> Vec<Question> {
+fn span_depth() -> Vec<ClaimQuestion> {
     let times = |more: &str, test| {
         let quantity = Quantity::Times { more: format!("depth-{more}"), less: "depth-10".into() };
         question(format!("{more} levels"), "cost of a span over that at 10 levels", "×", test, quantity)
     };
-    vec![times("100", Test::Above(DEEP)), beside(times("1000", Test::Told)), beside(times("1", Test::Told))]
+    vec![times("100", Test::Above(DEEP)), beside(times("1000", Test::ReportOnly)), beside(times("1", Test::ReportOnly))]
 }
 
-fn single_recorder() -> Vec<Question> {
-    let unpanicked = |subject, probe, installs| {
-        count(subject, "second installs without a panic", "installs", Sighting::Unpanicked { probe, installs })
+fn single_recorder() -> Vec<ClaimQuestion> {
+    let without_panic = |subject, probe, installs| {
+        count(
+            subject,
+            "second installs without a panic",
+            "installs",
+            CountCheck::InstallsWithoutPanic { probe, installs },
+        )
     };
-    let refused = |seen: &Figures| Some((2.0 - *seen.get("refused")?, 2.0));
     vec![
-        unpanicked("a recorder and a subscriber", "second-install", 2),
-        unpanicked("a tracer provider", "second-provider", 1),
+        without_panic("a recorder and a subscriber", "second-install", 2),
+        without_panic("a tracer provider", "second-provider", 1),
         beside(count(
             "a recorder and a subscriber",
             "second installs without an error",
             "installs",
-            Sighting::Probed { probe: "second-install", count: refused },
+            CountCheck::Probe { probe: "second-install", count: ProbeCount::InstallsWithoutError },
         )),
     ]
 }
 
-fn self_metrics() -> Vec<Question> {
-    let untold = |seen: &Figures| {
-        let (lost, told) = (*seen.get("lost")?, *seen.get("told")?);
-        // An error of the flush or the shutdown would have told.
-        let told = if *seen.get("flush_ok")? + *seen.get("shutdown_ok")? < 2.0 { lost } else { told };
-        Some((lost - told, lost))
-    };
-    let unlogged = |seen: &Figures| Some((*seen.get("dropped")? - *seen.get("logged")?, *seen.get("dropped")?));
-    let dropped = |seen: &Figures| {
-        let told = if *seen.get("flush_ok")? + *seen.get("shutdown_ok")? < 2.0 { *seen.get("dropped")? } else { 0.0 };
-        Some((*seen.get("dropped")? - told, *seen.get("dropped")?))
-    };
-    let untold_of = |subject, probe, count: fn(&Figures) -> Option<(f64, f64)>| {
-        self::count(subject, "lost spans that nothing told of", "spans", Sighting::Probed { probe, count })
+fn self_metrics() -> Vec<ClaimQuestion> {
+    let lost = |subject, without, probe, count| {
+        let denominator = format!("spans lost without {without}");
+        self::count(subject, &denominator, "spans", CountCheck::Probe { probe, count })
     };
     vec![
-        untold_of("exports that fail: no call and no count", "failed-export-ok", untold),
-        untold_of("a queue that is full: no call and no count", "queue-full", dropped),
-        beside(untold_of("a queue that is full: the log at shutdown", "queue-full", unlogged)),
+        lost("failing exports", "any error or counter", "failed-export-ok", ProbeCount::UnreportedLosses),
+        lost("a full queue", "any error or counter", "queue-full", ProbeCount::UnreportedDrops),
+        beside(lost("a full queue", "a log line at shutdown", "queue-full", ProbeCount::UnloggedDrops)),
     ]
 }
 
-fn choice_table() -> Vec<Question> {
+fn choice_table() -> Vec<ClaimQuestion> {
     let cores = |subject, arm, baseline, test| {
         question(subject, "cores at the rate of the run", "cores", test, cost(arm, baseline, Metric::Cpu, Per::Cores))
     };
     vec![
         cores("metrics-tracing − metrics", "metrics-tracing", "metrics", Test::Above(0.0)),
         cores("full − metrics-tracing", "full", "metrics-tracing", Test::Above(0.0)),
-        beside(cores("edge: metrics − none", "metrics", "none", Test::Told)),
-        beside(cores("one busy host: metrics-tracing − none", "metrics-tracing", "none", Test::Told)),
-        beside(cores("distributed: full − none", "full", "none", Test::Told)),
+        beside(cores("edge: metrics − none", "metrics", "none", Test::ReportOnly)),
+        beside(cores("one busy host: metrics-tracing − none", "metrics-tracing", "none", Test::ReportOnly)),
+        beside(cores("distributed: full − none", "full", "none", Test::ReportOnly)),
     ]
 }

@@ -1,38 +1,46 @@
-//! Claims that a scenario makes itself, in the words of the report.
+//! The claims that a run tests: published ones by their ids, or a scenario's own `[[claims]]` tables.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::judge::is_cpu;
-use super::question::{Per, Quantity, Question, Stage, Test};
 use crate::experiment::metric::Metric;
-use crate::experiment::scenario::{ModeName, Role};
-use crate::record::records::Records;
+use crate::experiment::scenario::ModeName;
 
-/// A claim of a scenario's own, as it is measured.
+/// The claims that a run tests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum ClaimSelection {
+    /// The published ones with these ids.
+    Published(Vec<String>),
+    /// The scenario's own.
+    Own(Vec<OwnClaim>),
+}
+
+/// A claim of a scenario's own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OwnClaim {
-    /// What it is called.
+    /// Its name.
     pub id: String,
-    /// What it says.
+    /// The claim, in a sentence.
     pub statement: String,
-    /// What is compared.
+    /// The metric that is compared.
     pub metric: Metric,
     /// The arm it is about.
     pub arm: String,
     /// The arm that it is compared with; null for the run's baseline.
     #[serde(default)]
     pub baseline: Option<String>,
-    /// What the arm has more than the baseline is claimed to be below this.
+    /// The difference between arm and baseline is claimed to be below this.
     pub limit: f64,
-    /// Unit of the limit.
-    pub unit: Unit,
+    /// LimitUnit of the limit.
+    pub unit: LimitUnit,
 }
 
-/// What the limit of a claim is counted in.
+/// The unit of a claim's limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub enum Unit {
+pub enum LimitUnit {
     /// Microseconds, for times.
     #[serde(rename = "us")]
     Microseconds,
@@ -42,7 +50,7 @@ pub enum Unit {
     /// A number, for allocations.
     #[serde(rename = "allocations")]
     Allocations,
-    /// Percent of what the baseline measured.
+    /// Percent of the baseline's value.
     #[serde(rename = "%")]
     Percent,
     /// Percent of one core at the rate of the run, for CPU time.
@@ -53,12 +61,12 @@ pub enum Unit {
     PercentOfMachine,
 }
 
-impl Unit {
-    /// Whether a metric can be told in it.
+impl LimitUnit {
+    /// Whether a metric can be expressed in it.
     fn fits(self, metric: Metric) -> bool {
         match self {
             Self::Percent => true,
-            Self::PercentOfCore | Self::PercentOfMachine => is_cpu(metric),
+            Self::PercentOfCore | Self::PercentOfMachine => metric.is_cpu(),
             Self::Bytes => matches!(metric, Metric::AllocatedBytes | Metric::Rss),
             Self::Allocations => metric == Metric::Allocations,
             Self::Microseconds => {
@@ -68,7 +76,7 @@ impl Unit {
     }
 }
 
-/// Claims as a scenario file has them, in `[[claims]]` tables.
+/// The `[[claims]]` tables of a scenario file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClaimTables(Vec<ClaimTable>);
 
@@ -81,7 +89,7 @@ struct ClaimTable {
     arm: ModeName,
     baseline: Option<ModeName>,
     limit: f64,
-    unit: Unit,
+    unit: LimitUnit,
     #[serde(default, rename = "estimator")]
     _estimator: OwnEstimator,
 }
@@ -101,7 +109,7 @@ impl<'de> Deserialize<'de> for ClaimTables {
         let twice = tables.iter().enumerate().find(|(place, table)| tables[..*place].iter().any(|t| t.id == table.id));
         match twice {
             Some((_, table)) => {
-                let why = format!("`claims.id`: two claims are called `{}`; give each a name of its own", table.id);
+                let why = format!("`claims.id`: two claims are called `{}`; give each its own name", table.id);
                 Err(serde::de::Error::custom(why))
             }
             None => Ok(Self(tables)),
@@ -109,7 +117,7 @@ impl<'de> Deserialize<'de> for ClaimTables {
     }
 }
 
-/// A table whose keys go together.
+/// A table whose keys fit together.
 struct CheckedTable(ClaimTable);
 
 impl<'de> Deserialize<'de> for CheckedTable {
@@ -124,14 +132,14 @@ impl<'de> Deserialize<'de> for CheckedTable {
         }
         if table.metric == Metric::Capacity {
             return refused(format!(
-                "claim `{}`: `claims.metric`: a capacity is searched for by `otelbench capacity` alone; compare by \
+                "claim `{}`: `claims.metric`: only `otelbench capacity` searches for a capacity; compare by \
                  another metric, such as cpu_us_per_request",
                 table.id
             ));
         }
         if !table.unit.fits(table.metric) {
             let fitting = match table.metric {
-                metric if is_cpu(metric) => "us, %, % of a core or % of the machine",
+                metric if metric.is_cpu() => "us, %, % of a core or % of the machine",
                 Metric::AllocatedBytes | Metric::Rss => "bytes or %",
                 Metric::Allocations => "allocations or %",
                 _ => "us or %",
@@ -156,7 +164,7 @@ impl ClaimTables {
     }
 
     /// The claims.
-    pub(super) fn claims(&self) -> Vec<OwnClaim> {
+    pub fn claims(&self) -> Vec<OwnClaim> {
         let claim = |table: &ClaimTable| OwnClaim {
             id: table.id.clone(),
             statement: table.statement.clone(),
@@ -168,34 +176,4 @@ impl ClaimTables {
         };
         self.0.iter().map(claim).collect()
     }
-}
-
-/// What the claim comes to.
-pub(super) fn question(own: &OwnClaim, records: &Records) -> Question {
-    let arms = &records.header.scenario.arms;
-    let usual = || arms.iter().find(|arm| arm.role == Role::Baseline).map(|arm| arm.name.clone()).unwrap_or_default();
-    let (arm, baseline, metric) = (own.arm.clone(), own.baseline.clone().unwrap_or_else(usual), own.metric);
-    let subject = format!("{arm} − {baseline}");
-    let per = match own.unit {
-        Unit::Microseconds | Unit::Bytes | Unit::Allocations => Some(Per::Order),
-        Unit::PercentOfCore => Some(Per::Core),
-        Unit::PercentOfMachine => Some(Per::Machine),
-        Unit::Percent => None,
-    };
-    let (unit, denominator) = match own.unit {
-        Unit::Microseconds if is_cpu(metric) => ("µs", "per request".to_owned()),
-        Unit::Microseconds => ("µs", "of the response time".to_owned()),
-        Unit::Bytes if metric == Metric::AllocatedBytes => ("B", "per request".to_owned()),
-        Unit::Bytes => ("B", "at the end of the round".to_owned()),
-        Unit::Allocations => ("allocations", "per request".to_owned()),
-        Unit::Percent => ("%", format!("of {baseline}")),
-        Unit::PercentOfCore => ("%", "of one core".to_owned()),
-        Unit::PercentOfMachine => ("%", "of the machine".to_owned()),
-    };
-    let quantity = match per {
-        Some(per) => Quantity::Cost { stage: Stage::Run, arm, baseline, metric, per },
-        None => Quantity::Relative { arm, baseline, metric },
-    };
-    let test = Test::Below(own.limit);
-    Question { subject, sense: None, denominator, unit: unit.into(), counts: true, test, quantity }
 }
