@@ -55,12 +55,14 @@ impl Batcher {
     pub(crate) fn next(&mut self, queue: &Queue, now: Instant) -> Next {
         if now >= self.due {
             self.owe_all(queue, now);
-        } else if queue.waiting() >= self.batch {
+        } else if self.owed > 0 || queue.waiting() >= self.batch {
             self.take(queue);
         }
         if self.owed > 0 || self.spans >= self.batch || self.bytes >= FULL_BYTES {
             self.due = now + self.delay;
-            return Next::Send(self.cut());
+            let batch = self.cut();
+            queue.left(batch.spans);
+            return Next::Send(batch);
         }
         Next::Wait(self.due)
     }
@@ -165,7 +167,6 @@ mod tests {
         let mut sizes = Vec::new();
         while let Next::Send(batch) = batcher.next(queue, now) {
             assert_eq!(offset(&batch.bytes, batch.spans), batch.bytes.len());
-            queue.sent(batch.spans);
             sizes.push(batch.spans);
         }
         sizes
@@ -191,10 +192,9 @@ mod tests {
         let queue = Queue::new(1_024, 512);
         let mut batcher = Batcher::new(&queue, DELAY, now);
         push(&queue, 512);
-        let Next::Send(first) = batcher.next(&queue, now) else { panic!("there is a batch") };
+        assert!(matches!(batcher.next(&queue, now), Next::Send(_)));
         // While it is under way half a batch arrives, and after it the other half.
         push_elsewhere(&queue, 256);
-        queue.sent(first.spans);
         assert!(matches!(batcher.next(&queue, now), Next::Wait(_)));
         assert_eq!(push(&queue, 255), Pushed::Waits);
         assert!(matches!(batcher.next(&queue, now), Next::Wait(_)));
@@ -242,29 +242,30 @@ mod tests {
         assert_eq!(sent(&mut batcher, &queue, now), [25]);
     }
 
-    /// Spans that close at a constant rate on two threads, and a collector that takes so long for each export, in virtual
-    /// time: the sizes of the exports, and the spans that were dropped.
-    fn simulated(per_second: usize, export: Duration, queue: &Queue, length: Duration) -> (Vec<usize>, usize) {
+    /// Spans that close at a constant rate, now on one thread and now on another, and a collector that takes these times for
+    /// its exports in turns, all in virtual time: the sizes of the exports, and the spans that were dropped.
+    fn simulated(per_second: u32, exports_ms: &[u64], queue: &Queue, seconds: u32) -> (Vec<usize>, usize) {
         let start = Instant::now();
         let mut batcher = Batcher::new(queue, DELAY, start);
-        let (mut sizes, mut dropped, mut under_way) = (Vec::new(), 0, None::<(Instant, usize)>);
-        for nth in 0..per_second * length.as_millis() as usize / 1_000 {
-            let now = start + Duration::from_secs(1) * nth as u32 / per_second as u32;
-            if let Some((over, spans)) = under_way.filter(|(over, _)| *over <= now) {
-                queue.sent(spans);
-                under_way = None;
-                if let Next::Send(batch) = batcher.next(queue, over) {
+        let (mut sizes, mut dropped) = (Vec::new(), 0);
+        let mut times = exports_ms.iter().map(|ms| Duration::from_millis(*ms)).cycle();
+        // When the thread asks for a batch again, and whether it would be woken before.
+        let (mut awake, mut idle) = (start, true);
+        for nth in 0..per_second * seconds {
+            let now = start + Duration::from_secs(1) * nth / per_second;
+            if !idle && awake <= now {
+                idle = true;
+                if let Next::Send(batch) = batcher.next(queue, awake) {
                     sizes.push(batch.spans);
-                    under_way = Some((over + export, batch.spans));
+                    (awake, idle) = (awake + times.next().unwrap(), false);
                 }
             }
-            // On another thread after every hundred.
-            let pushed = queue.push_in(nth / 100, |into| span(into, 100));
+            let pushed = queue.push_in(nth as usize / 100, |into| span(into, 100));
             dropped += usize::from(pushed == Pushed::Dropped);
-            if under_way.is_none() && pushed == Pushed::MakesABatch {
+            if idle && pushed == Pushed::MakesABatch {
                 let Next::Send(batch) = batcher.next(queue, now) else { panic!("a batch was made") };
                 sizes.push(batch.spans);
-                under_way = Some((now + export, batch.spans));
+                (awake, idle) = (now + times.next().unwrap(), false);
             }
         }
         (sizes, dropped)
@@ -273,15 +274,16 @@ mod tests {
     #[test]
     fn under_load_every_export_is_full_and_the_collectors_rate_is_reached() {
         // 512 spans in 50 ms are 10 240 a second; at 95 % of that nothing is lost for 20 s.
-        let queue = Queue::new(1_024, 512);
-        let (sizes, dropped) = simulated(9_728, Duration::from_millis(50), &queue, Duration::from_secs(20));
+        let (sizes, dropped) = simulated(9_728, &[50], &Queue::new(1_024, 512), 20);
         assert!(sizes.iter().all(|spans| *spans == 512), "{sizes:?}");
         assert_eq!((dropped, sizes.len()), (0, 9_728 * 20 / 512));
+        // Nor where the mean is the same and single exports take longer: what is under way takes no room in the queue.
+        let (sizes, dropped) = simulated(9_728, &[40, 40, 40, 80], &Queue::new(1_024, 512), 20);
+        assert!(dropped == 0 && sizes.iter().all(|spans| *spans == 512), "{dropped} {sizes:?}");
         // At 120 % the collector is kept at work all the time, and only the excess is lost.
-        let queue = Queue::new(1_024, 512);
-        let (sizes, dropped) = simulated(12_288, Duration::from_millis(50), &queue, Duration::from_secs(20));
+        let (sizes, dropped) = simulated(12_288, &[50], &Queue::new(1_024, 512), 20);
         assert!(sizes.iter().all(|spans| *spans == 512), "{sizes:?}");
-        assert!(sizes.len() >= 395 && dropped <= 2_048 * 20 + 5 * 512, "{} {dropped}", sizes.len());
+        assert!(sizes.len() >= 398 && dropped <= 2_048 * 20, "{} {dropped}", sizes.len());
     }
 
     #[test]
@@ -301,7 +303,6 @@ mod tests {
                 match batcher.next(&queue, now) {
                     Next::Send(batch) => {
                         assert_eq!(batch.spans, 64);
-                        queue.sent(batch.spans);
                         spans += batch.spans;
                     }
                     Next::Wait(_) => assert!(!waits, "a batch was counted and not found"),

@@ -70,5 +70,9 @@ pub use self::recorder::CachingRecorder;
 pub use self::settings::{Settings, Tls};
 pub use self::shared::Counts;
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(test)]
 mod tests;

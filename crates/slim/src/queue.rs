@@ -99,18 +99,18 @@ impl Queue {
         if waiting.is_multiple_of(self.batch) { Pushed::MakesABatch } else { Pushed::Waits }
     }
 
-    /// Spans that wait, those that were taken and not yet [`sent`](Self::sent) included.
+    /// Spans that wait, those that were taken and have not [`left`](Self::left) yet included.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Acquire)
     }
 
-    /// Takes the spans out. They count as waiting until [`sent`](Self::sent), so that the limit bounds what is under way too.
+    /// Takes the spans out. They count as waiting until they have [`left`](Self::left) with an export.
     pub(crate) fn take(&self) -> impl Iterator<Item = Piece> {
         self.parts.iter().flat_map(|part| std::mem::take(&mut locked(part).pieces))
     }
 
-    /// Makes room for as many spans as left the queue for good.
-    pub(crate) fn sent(&self, spans: usize) {
+    /// Makes room for as many spans as leave with an export.
+    pub(crate) fn left(&self, spans: usize) {
         self.waiting.fetch_sub(spans, Ordering::Relaxed);
     }
 

@@ -28,7 +28,7 @@ pub struct Settings {
     pub tls: Tls,
     /// Who sends: attributes of the resource.
     pub resource: Vec<(String, String)>,
-    /// Spans that wait or are under way at most; those beyond are dropped, and counted.
+    /// Spans that wait at most, beside those of the export under way; further ones are dropped, and counted.
     pub queue: usize,
     /// Spans in one export at most.
     pub batch: usize,

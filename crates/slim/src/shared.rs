@@ -79,7 +79,6 @@ impl Shared {
             Some(rejected) => self.rejected.fetch_add(rejected, Relaxed),
             None => self.failed.fetch_add(spans as u64, Relaxed),
         };
-        self.queue.sent(spans);
     }
 
     pub(crate) fn counts(&self) -> Counts {

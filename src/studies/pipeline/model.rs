@@ -1,7 +1,7 @@
 //! The theory of a batch pipeline, and the settings it recommends.
 //!
 //! Source: `span_processor.rs` of `opentelemetry_sdk` 0.33.1. The queue is a bounded channel; the worker takes up to a batch
-//! out of it, exports it, waits for the answer, and takes the next. `slim` does the same, but its queue counts the batch under way.
+//! out of it, exports it, waits for the answer, and takes the next. `otelbench-slim` does the same.
 
 use std::time::Duration;
 
