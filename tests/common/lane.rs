@@ -41,7 +41,7 @@ use super::PROGRAM;
 pub const NONCE: u64 = 0x0ddb_a115;
 pub const SEED: u64 = 77;
 
-/// What is played on a lane.
+/// The load played on a lane.
 pub struct Orders {
     pub mode: Mode,
     pub payload: Payload,
@@ -58,7 +58,7 @@ impl Orders {
         Self { mode, payload: Payload::default(), payment: Payment::Inside, rate: 200.0, lasts }
     }
 
-    /// Who sends them.
+    /// Their caller.
     pub fn caller(&self) -> Workload {
         Workload::new(NONCE, SEED, &self.payload)
     }
@@ -121,7 +121,7 @@ pub struct Relay {
     kept: Arc<Mutex<Kept>>,
 }
 
-/// What passed through a relay: every byte of every message, and of each span who sent it.
+/// Everything that passed through a relay: every byte of every message, and the sender of each span.
 #[derive(Clone, Default)]
 pub struct Kept {
     pub traces: Vec<u8>,
@@ -163,7 +163,7 @@ impl Relay {
         (relay, format!("http://{addr}"))
     }
 
-    /// What passed through so far.
+    /// Everything so far.
     pub fn kept(&self) -> Kept {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,4 +1,4 @@
-//! What the tests of the program share: running it, and looking at what it left.
+//! Shared by the tests of the program: running it, taking turns, and reading its results.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
@@ -6,9 +6,9 @@
 pub mod lane;
 pub mod server;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use otelbench::record::result::Document;
@@ -36,10 +36,32 @@ pub fn otelbench(arguments: &str) -> Command {
     command
 }
 
-/// Lets one measuring test run at a time: two on two cores would measure each other.
-pub fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+/// A test's turn to put load on the machine; it ends when this is dropped.
+pub struct Turn {
+    _lock: File,
+}
+
+/// The turn of a test that measures: no other test plays load meanwhile. Two on two cores would measure each other.
+pub fn alone() -> Turn {
+    let lock = lock_file();
+    lock.lock().unwrap();
+    Turn { _lock: lock }
+}
+
+/// The turn of a test that plays load and only counts what becomes of it: beside others of its kind, never beside one that
+/// measures.
+pub fn beside_others() -> Turn {
+    let lock = lock_file();
+    lock.lock_shared().unwrap();
+    Turn { _lock: lock }
+}
+
+/// A lock on a file holds between threads as between processes, so it holds whatever runs the tests. The system gives it
+/// back when a process dies.
+fn lock_file() -> File {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    std::fs::create_dir_all(folder).unwrap();
+    File::create(folder.join("load.lock")).unwrap()
 }
 
 /// Measures, and measures again where the program distrusts what it measured, three times in all: on a machine that others use
@@ -71,18 +93,19 @@ pub fn stdout(output: &Output) -> String {
 
 /// A run that goes on, and where its result goes.
 pub struct Running {
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
     pub child: Child,
     pub folder: tempfile::TempDir,
 }
 
 impl Running {
-    /// Starts a run of ten rounds.
-    pub fn start() -> Self {
-        let turn = alone();
+    /// Starts a run of so many short rounds: a warm-up and a slice of three arms each.
+    pub fn start(rounds: u32) -> Self {
+        let turn = beside_others();
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("run.json");
-        let child = otelbench(&format!("run --rps {RPS} --mode full --rounds 10 --slice 300ms --warmup 100ms"))
+        let options = "--slices 1 --slice 200ms --warmup 100ms";
+        let child = otelbench(&format!("run --rps {RPS} --mode full --rounds {rounds} {options}"))
             .arg("--out")
             .arg(out)
             .stdout(Stdio::piped())

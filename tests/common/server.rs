@@ -1,4 +1,4 @@
-//! A server that does as it is told, and the generator playing on it.
+//! A scripted server, and the generator playing on it.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use otelbench::record::load::LoadResult;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
-/// What the server does with a request.
+/// The server's response to a request.
 #[derive(Clone, Copy, Debug)]
 pub enum Deed {
     Answer,

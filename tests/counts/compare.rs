@@ -1,10 +1,11 @@
-//! Two stored results against each other: exit codes and messages, of results that are right and of those that are not.
+//! Stored results: that each is valid, and the exit codes and messages of comparing two, be they right or wrong.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use crate::common::{otelbench, stderr, stdout};
+use crate::common::{document, otelbench, stderr, stdout};
+use otelbench::record::load::Verdict;
 use otelbench::record::records::Records;
 use otelbench::record::result::Document;
 use serde_json::{Value, json};
@@ -131,7 +132,7 @@ fn results_that_differ_in_more_than_the_code_are_not_compared() {
     ends(&compared(&stored(), &partial, ""), 4, &["the candidate is partial: 7 of 8 rounds"]);
     let invalid = made(&folder, "invalid.json", |records| {
         for slice in &mut records.slices {
-            slice.played.validity.verdict = otelbench::record::load::Verdict::Invalid;
+            slice.played.validity.verdict = Verdict::Invalid;
             slice.played.validity.causes = vec!["generator starved of CPU".into()];
         }
     });
@@ -237,4 +238,20 @@ fn a_trend_shows_the_commit_that_changed_a_cost_and_leaves_out_what_is_no_result
     ends(&of(&[notes]), 2, &["none of the files is a result"]);
     let edited = doctored(&folder, "edited.json", |v| v["arms"][0]["rss_bytes"] = json!(1.0));
     ends(&of(&[edited]), 2, &["edited.json", "contradicts itself"]);
+}
+
+#[test]
+fn every_stored_result_keeps_to_the_schema_and_is_valid() {
+    let mut seen = 0;
+    for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/results")).unwrap() {
+        let path = entry.unwrap().path();
+        // What the scripts there write are documents of other kinds.
+        let is_result = |path| fs::read_to_string(path).is_ok_and(|text| text.contains("\"otelbench.result/1\""));
+        if path.extension().is_some_and(|extension| extension == "json") && is_result(&path) {
+            let document = document(&path);
+            assert!(!document.partial && document.validity.verdict != Verdict::Invalid, "{}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 0, "no result found");
 }

@@ -1,4 +1,4 @@
-//! What bad input gets: one message that says what would be right, exit code 2, and nothing launched.
+//! Bad input gets one message that says how to mend it, exit code 2, and launches nothing.
 
 use std::fs;
 use std::net::TcpListener;
@@ -66,7 +66,7 @@ fn a_bad_flag_is_refused_by_its_name() {
 }
 
 #[test]
-fn a_capacity_without_an_slo_or_against_it_is_refused() {
+fn a_capacity_search_without_an_slo_or_with_steps_too_short_for_it_is_refused() {
     refused(&ran("capacity"), &["--slo p99=10ms"]);
     refused(&ran("capacity --slo p95=10ms"), &["--slo", "`p95` is not a quantile", "p50, p90, p99, p99.9 or max"]);
     refused(&ran("capacity --slo p99=100ms --slice 500ms"), &["--slice 500ms", "2s 21ms or longer"]);
@@ -93,7 +93,7 @@ fn a_port_in_use_is_refused() {
 }
 
 #[test]
-fn a_result_that_is_none_is_refused() {
+fn files_that_are_no_results_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("r.json");
     fs::write(&path, "{\"schema\": \"otelbench.result/9\"}").unwrap();

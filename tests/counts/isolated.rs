@@ -1,5 +1,5 @@
-//! The isolated estimators, each in processes of its own as users have them. What is asserted is structure and order, never
-//! how fast anything is.
+//! The isolated estimators, each in processes of its own as users have them. The tests assert structure and order, never
+//! speed.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn measured(names: &[&str], rounds: u32, seed: u64) -> (Isolated, Vec<String>) {
     (isolated, said)
 }
 
-/// Every launch is held against what it left behind, so that each is measured at all says that it did what it measured.
+/// Every launch is checked against the telemetry it left behind, so a value also means that the estimator did its work.
 fn each_has_a_value(of: impl Fn(&str) -> bool) {
     let all = isolated::all();
     let names: Vec<&str> = all.iter().map(|estimator| estimator.name.as_str()).filter(|name| of(name)).collect();
@@ -79,7 +79,7 @@ fn every_round_launches_each_once_in_an_order_of_its_own() {
 }
 
 #[test]
-fn what_the_user_has_set_does_not_change_what_is_measured() {
+fn otel_variables_of_the_user_do_not_change_the_readings() {
     // With this sampler no span would arrive, and the launch would fail.
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "isolated::spans_have_a_value"]).env("OTEL_TRACES_SAMPLER", "always_off");
@@ -108,7 +108,7 @@ fn a_launch_that_does_nothing_is_refused_with_estimator_and_round() {
 }
 
 #[test]
-fn a_launch_ends_with_who_has_launched_it() {
+fn a_launch_ends_with_its_parent() {
     // It takes connections and never answers, so that the launch has to wait for its first export.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());

@@ -54,7 +54,7 @@ async fn straight(endpoint: String) -> String {
 }
 
 #[tokio::test]
-async fn telemetry_that_is_whole_closes_the_ledger_and_makes_right_trees() {
+async fn complete_telemetry_closes_the_ledger_and_makes_right_trees() {
     let (orders, account, received) = played(full(), straight).await;
     assert_eq!(orders, 100);
     let spans = account.spans.unwrap();
@@ -70,7 +70,7 @@ const MIX: &str = r#"{"users": 100000, "user_ids": "zipf:1.1", "error_share": 0.
     "mix": [{"endpoint": "order", "weight": 8, "items": 3}, {"endpoint": "healthz", "weight": 2}]}"#;
 
 #[tokio::test]
-async fn a_mix_with_orders_that_are_refused_closes_the_ledger_too() {
+async fn a_mix_with_refused_orders_closes_the_ledger_too() {
     let payload: Payload = serde_json::from_str(MIX).unwrap();
     let (played, account, received) = played_mix(full(), &payload, straight).await;
     assert_eq!((played.load.completed, played.load.failed["status_4xx"], played.load.scheduled), (96, 4, 100));
@@ -213,7 +213,7 @@ async fn each_process_has_an_id_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_mode_that_cannot_be_put_in_place_says_why() {
+async fn a_mode_with_an_invalid_filter_fails_with_the_reason() {
     let mut mode = full();
     mode.traces.as_mut().unwrap().filter = "order=[[".into();
     let odd = Orders::of(mode);

@@ -1,8 +1,13 @@
 //! Collectors that fail, end to end: the service answers all the same, and the ledger says where its telemetry went.
 
-use crate::common::{RPS, alone, document, otelbench, stderr};
+use std::thread;
+
+use crate::common::{beside_others, document, otelbench, stderr};
 use otelbench::experiment::service::ORDERS_TOTAL;
 use otelbench::record::records::LaneRecord;
+
+/// Requests per second: few, so that several runs beside each other do not keep a slow machine busy.
+const RPS: u32 = 100;
 
 /// Services that give up on a collector soon, so that the tests do too, and one that does not.
 const MODES: &str = "
@@ -20,7 +25,7 @@ like = \"tuned\"
 export.timeout = \"200ms\"
 ";
 
-/// Where the telemetry of the lane went whose collector failed.
+/// Where the telemetry of a lane with a failing collector went.
 struct Fate {
     /// Spans that ended, were received, and were in exports that failed or were refused.
     ended: u64,
@@ -35,14 +40,22 @@ struct Fate {
     lane: LaneRecord,
 }
 
+/// Measures each mode while its collector fails so, all at the same time: they wait more than they work.
+fn outages<const N: usize>(cases: [(&str, &str); N]) -> [Fate; N] {
+    thread::scope(|scope| {
+        let cases = cases.map(|(mode, fault)| scope.spawn(move || outage(mode, fault, 1)));
+        cases.map(|case| case.join().unwrap())
+    })
+}
+
 /// Measures `mode` while its collector fails so. Of its requests 99.9 % and more are answered right, whatever becomes of the
 /// telemetry, and the ledger closes.
-fn outage(mode: &str, fault: &str) -> Fate {
-    let _turn = alone();
+fn outage(mode: &str, fault: &str, slices: u32) -> Fate {
+    let _turn = beside_others();
     let folder = tempfile::tempdir().unwrap();
     let (scenario, out) = (folder.path().join("outage.toml"), folder.path().join("run.json"));
     std::fs::write(&scenario, MODES).unwrap();
-    let options = "--no-placebo --rounds 1 --slices 2 --slice 500ms --warmup 100ms --timeout 30s";
+    let options = format!("--no-placebo --rounds 1 --slices {slices} --slice 500ms --warmup 100ms --timeout 30s");
     let output = otelbench(&format!("run --rps {RPS} --mode {mode} {options} --quiet"))
         .arg(&scenario)
         .args(["--fault", fault])
@@ -82,31 +95,30 @@ fn outage(mode: &str, fault: &str) -> Fate {
 
 #[test]
 fn a_collector_that_is_down_from_the_start_costs_every_span_and_every_point() {
-    for mode in ["hasty", "hasty-http", "hasty-slim"] {
-        let fate = outage(mode, "down");
-        assert_eq!((fate.received, fate.failed, fate.counted), (0, fate.ended, None), "{mode}");
+    for fate in outages(["hasty", "hasty-http", "hasty-slim"].map(|mode| (mode, "down"))) {
+        assert_eq!((fate.received, fate.failed, fate.counted), (0, fate.ended, None), "{:?}", fate.lane);
     }
 }
 
 #[test]
 fn a_collector_that_comes_back_in_time_costs_nothing() {
     // The first slice is exported at 500 ms, and tried again after 100, 200 and 400 ms, or a little later.
-    let fate = outage("full", "down@300ms..800ms");
+    let fate = outage("full", "down@300ms..800ms", 2);
     assert_eq!((fate.received, fate.failed, fate.counted), (fate.ended, 0, Some(fate.orders)), "{:?}", fate.lane);
 }
 
 #[test]
-fn a_collector_that_dies_costs_what_came_after() {
-    let fate = outage("hasty", "down@700ms");
+fn a_collector_that_dies_costs_only_later_spans() {
+    let fate = outage("hasty", "down@700ms", 2);
     // The warm-up was sent before, what the last slice left after.
     assert!(fate.received > 0 && fate.failed > 0, "{:?}", fate.lane);
 }
 
 #[test]
 fn a_slow_collector_costs_time_and_no_span() {
-    for (fault, ms) in [("slow:50ms", 50.0), ("slow:500ms", 500.0)] {
-        let fate = outage("full", fault);
-        assert_eq!((fate.received, fate.counted), (fate.ended, Some(fate.orders)), "{fault}");
+    let fates = outages([("full", "slow:50ms"), ("full", "slow:500ms")]);
+    for (fate, ms) in fates.iter().zip([50.0, 500.0]) {
+        assert_eq!((fate.received, fate.counted), (fate.ended, Some(fate.orders)), "{ms} ms: {:?}", fate.lane);
         let slowest = fate.lane.account.span_exports.unwrap().p99_ms.unwrap();
         assert!(slowest >= ms, "{slowest}");
     }
@@ -114,50 +126,48 @@ fn a_slow_collector_costs_time_and_no_span() {
 
 #[test]
 fn a_collector_that_hangs_costs_every_span_and_the_shutdown_ends_all_the_same() {
-    for mode in ["hasty", "hasty-http", "hasty-slim"] {
-        let fate = outage(mode, "hang");
-        assert_eq!((fate.received, fate.failed, fate.counted), (0, fate.ended, None), "{mode}");
+    for fate in outages(["hasty", "hasty-http", "hasty-slim"].map(|mode| (mode, "hang"))) {
+        assert_eq!((fate.received, fate.failed, fate.counted), (0, fate.ended, None), "{:?}", fate.lane);
     }
 }
 
 #[test]
-fn what_still_waits_when_the_shutdown_gives_up_is_told() {
+fn spans_still_queued_when_the_shutdown_times_out_are_counted_as_abandoned() {
     // The first export outlasts every flush and the shutdown, and all others wait behind it.
-    let fate = outage("patient", "hang");
+    let fate = outage("patient", "hang", 1);
     assert_eq!((fate.received, fate.failed, fate.abandoned), (0, 0, fate.ended), "{:?}", fate.lane);
 }
 
 #[test]
 fn a_collector_that_refuses_costs_every_span() {
-    for fault in ["reject:unavailable", "reject:exhausted", "reject:exhausted,retry=50ms"] {
-        let fate = outage("hasty", fault);
-        assert_eq!((fate.received, fate.failed, fate.counted), (0, fate.ended, None), "{fault}");
+    let faults = ["reject:unavailable", "reject:exhausted", "reject:exhausted,retry=50ms"];
+    for (fate, fault) in outages(faults.map(|fault| ("hasty", fault))).iter().zip(faults) {
+        assert_eq!((fate.received, fate.failed, fate.counted), (0, fate.ended, None), "{fault}: {:?}", fate.lane);
     }
 }
 
 #[test]
-fn what_a_collector_says_it_refused_is_what_it_did_not_take() {
-    for mode in ["full", "full-http", "tuned"] {
-        let fate = outage(mode, "traces/partial:10%");
+fn spans_refused_by_a_partial_success_are_counted_as_rejected() {
+    for fate in outages(["full", "full-http", "tuned"].map(|mode| (mode, "traces/partial:10%"))) {
         // The share is kept over the whole of the requests, and rounded down.
-        assert_eq!((fate.rejected, fate.failed), (fate.ended / 10, 0), "{mode}");
-        assert_eq!(fate.counted, Some(fate.orders));
+        assert_eq!((fate.rejected, fate.failed), (fate.ended / 10, 0), "{:?}", fate.lane);
+        assert_eq!(fate.counted, Some(fate.orders), "{:?}", fate.lane);
     }
 }
 
 #[test]
-fn a_collector_that_cuts_connections_costs_what_was_not_sent_again() {
-    for mode in ["hasty", "hasty-slim"] {
-        let fate = outage(mode, "traces/reset:50%");
-        assert_eq!((fate.received + fate.failed, fate.counted), (fate.ended, Some(fate.orders)), "{mode}");
-        let fate = outage(mode, "traces/reset");
-        assert_eq!((fate.received, fate.failed, fate.counted), (0, fate.ended, Some(fate.orders)), "{mode}");
+fn a_collector_that_cuts_connections_costs_spans_that_are_not_retried() {
+    for fate in outages(["hasty", "hasty-slim"].map(|mode| (mode, "traces/reset:50%"))) {
+        assert_eq!((fate.received + fate.failed, fate.counted), (fate.ended, Some(fate.orders)), "{:?}", fate.lane);
+    }
+    for fate in outages(["hasty", "hasty-slim"].map(|mode| (mode, "traces/reset"))) {
+        assert_eq!((fate.received, fate.failed, fate.counted), (0, fate.ended, Some(fate.orders)), "{:?}", fate.lane);
     }
 }
 
 #[test]
 fn metrics_too_large_for_the_collector_never_arrive_and_spans_do() {
-    let fate = outage("full", "metrics/limit:64B");
+    let fate = outage("full", "metrics/limit:64B", 1);
     assert_eq!((fate.received, fate.counted), (fate.ended, None));
     let exports = fate.lane.account.metric_exports.unwrap();
     assert!(exports.count > 0 && exports.failed == exports.count, "{exports:?}");

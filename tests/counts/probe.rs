@@ -8,7 +8,7 @@ use std::process::Stdio;
 use crate::common::{PROGRAM, children_of, is_alive, otelbench, ran, stderr, stdout, until};
 use serde_json::Value;
 
-/// What a probe said.
+/// A probe's finding.
 struct Said(Value);
 
 impl Said {
@@ -25,7 +25,7 @@ impl Said {
     }
 }
 
-/// Runs one probe; what it found, and what it found with its advice followed.
+/// Runs one probe; returns its finding, and the one with its advice followed.
 fn probe(name: &str) -> (Said, Option<Said>) {
     let output = ran(&format!("probe {name} --format json"));
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -130,7 +130,7 @@ fn failed_exports_are_reported_as_ok() {
 }
 
 #[test]
-fn drops_at_a_full_queue_are_in_the_log_alone() {
+fn drops_at_a_full_queue_are_only_logged() {
     let (found, fixed) = found_and_fixed("queue-full");
     assert_eq!(found.figures(["ended", "dropped", "logged", "flush_ok", "shutdown_ok"]), [100.0, 92.0, 92.0, 1.0, 1.0]);
     assert_eq!(fixed.figures(["ended", "dropped", "logged"]), [100.0, 0.0, 0.0]);
@@ -152,7 +152,7 @@ fn a_metric_flush_on_the_only_worker_hangs_and_is_killed() {
 }
 
 #[test]
-fn a_guard_held_across_an_await_takes_in_strangers() {
+fn a_guard_held_across_an_await_adopts_spans_of_other_requests() {
     let (found, fixed) = found_and_fixed("guard-across-await");
     // All but one: the last request to enter is the one whose span is current when the others go on.
     assert_eq!(found.figures(["requests", "wrong_parents", "not_root"]), [10.0, 9.0, 9.0]);
@@ -221,7 +221,7 @@ fn a_span_opened_while_another_closes_keeps_its_parent_open() {
 }
 
 #[test]
-fn each_variable_is_honoured_or_ignored_as_it_was_seen_to_be() {
+fn each_otel_variable_is_honoured_or_ignored_as_listed() {
     let (found, _) = probe("ignored-variables");
     assert_eq!(found.verdict(), "found");
     for honoured in [
@@ -261,7 +261,7 @@ fn each_variable_is_honoured_or_ignored_as_it_was_seen_to_be() {
 }
 
 #[test]
-fn what_the_user_has_set_does_not_change_what_is_found() {
+fn otel_variables_of_the_user_do_not_change_the_findings() {
     let mut command = otelbench("probe seconds-buckets set-parent-late --format table");
     let output = command.env("OTEL_TRACES_SAMPLER", "always_off").env("OTEL_SDK_DISABLED", "true").output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -273,7 +273,7 @@ fn what_the_user_has_set_does_not_change_what_is_found() {
 }
 
 #[test]
-fn an_attempt_that_hangs_does_not_outlive_who_would_have_killed_it() {
+fn an_attempt_that_hangs_does_not_outlive_its_parent() {
     let mut program = otelbench("probe span-in-processor").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut attempts = Vec::new();
     until(|| {
@@ -286,7 +286,7 @@ fn an_attempt_that_hangs_does_not_outlive_who_would_have_killed_it() {
 }
 
 #[test]
-fn a_probe_that_cannot_be_carried_out_is_no_finding_and_hides_none() {
+fn a_probe_that_fails_to_run_is_an_error_and_hides_no_finding() {
     // So few files are enough for a child, and not for a collector and a connection.
     let mut shell = std::process::Command::new("sh");
     let script = format!("ulimit -n 11; exec {PROGRAM} probe queue-full metrics-over-4mb --format json");

@@ -128,7 +128,7 @@ fn the_modes_are_listed_for_people_and_for_programs() {
 }
 
 #[test]
-fn what_is_shown_of_a_mode_makes_another() {
+fn the_toml_shown_of_a_mode_defines_the_same_mode() {
     let shown: toml::Table = toml::from_str(&stdout(&ran("modes full-logs"))).unwrap();
     let mut mine = shown;
     mine.insert("like".into(), "bare".into());
@@ -153,7 +153,8 @@ impl Secured {
         Self { receiver, folder: tempfile::tempdir().unwrap(), _sink: sink }
     }
 
-    /// What a service in this mode says at its end that sent three orders' telemetry here, showing these certificates.
+    /// Runs a service in this mode, with these certificates, that sends three orders' telemetry here; returns what it says at
+    /// its end.
     fn told(&self, mode: &str, endpoint: &str, tls: &ClientTls) -> String {
         let addr = "--addr 127.0.0.1:0 --endpoint";
         let mut command = otelbench(&format!("serve --mode {mode} {addr} {endpoint}"));
@@ -177,7 +178,7 @@ impl Secured {
 }
 
 #[test]
-fn a_client_that_the_collector_does_not_know_or_that_does_not_know_it_is_told_so() {
+fn failed_handshakes_are_reported_with_their_reason() {
     let (own, foreign) = (Certificates::make().unwrap(), Certificates::make().unwrap());
     let there = Secured::new(Some(own.server.clone()));
     let endpoint = there.receiver.endpoint();
@@ -208,7 +209,7 @@ fn a_client_that_the_collector_does_not_know_or_that_does_not_know_it_is_told_so
 }
 
 #[test]
-fn tls_to_a_collector_in_plaintext_is_told_so() {
+fn tls_to_a_plaintext_collector_is_reported() {
     let there = Secured::new(None);
     let said = there.told(
         "full-mtls",
@@ -220,7 +221,7 @@ fn tls_to_a_collector_in_plaintext_is_told_so() {
 }
 
 #[test]
-fn mutual_tls_without_a_certificate_of_ones_own_is_refused_before_anything_begins() {
+fn mutual_tls_without_a_client_certificate_is_refused_before_the_start() {
     let output = ran("serve --mode full-mtls --addr 127.0.0.1:0 --endpoint https://localhost:1");
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"), "{output:?}");

@@ -1,4 +1,4 @@
-//! The OTLP receiver against the real exporters, its faults, and against whoever means it ill.
+//! The OTLP receiver against the real exporters, with its faults, and against hostile clients.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -181,7 +181,7 @@ async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// That the sink has borne what was done to it.
+/// Asserts that the sink still takes spans.
 async fn still_receives(receiver: &Receiver) {
     let before = receiver.received().spans;
     grpc(&receiver.endpoint()).build().unwrap().export(traces(900_000..900_001)).await.unwrap();
@@ -270,7 +270,7 @@ async fn a_closed_port_refuses_and_comes_back_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_answers_come_late_and_one_that_nobody_waits_for_counts_nothing() {
+async fn slow_answers_come_late_and_an_export_given_up_on_is_not_counted() {
     let (_sink, receiver) = receiving(reception(&["slow:1s"]));
     let before = Instant::now();
     grpc(&receiver.endpoint()).build().unwrap().export(traces(0..1)).await.unwrap();
@@ -285,7 +285,7 @@ async fn slow_answers_come_late_and_one_that_nobody_waits_for_counts_nothing() {
 }
 
 #[tokio::test]
-async fn a_request_whose_connection_is_cut_before_the_answer_counts_nothing() {
+async fn an_export_whose_connection_is_cut_before_the_answer_is_not_counted() {
     let (_sink, receiver) = receiving(reception(&["slow:3s@0s..2s", "down@2s..5s"]));
     grpc(&receiver.endpoint()).build().unwrap().export(traces(0..1)).await.unwrap_err();
     tokio::time::sleep(Duration::from_secs(4)).await;
@@ -361,7 +361,7 @@ async fn partial_success_counts_the_first_and_names_the_number_of_the_rest() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_cut_in_the_payload_counts_nothing() {
+async fn an_export_whose_connection_is_cut_in_the_payload_is_not_counted() {
     let (_sink, receiver) = receiving(reception(&["reset"]));
     grpc(&receiver.endpoint()).build().unwrap().export(traces(0..2_000)).await.unwrap_err();
     http(&receiver.endpoint()).build().unwrap().export(traces(0..2_000)).await.unwrap_err();
@@ -448,7 +448,7 @@ async fn grpc_status(receiver: &Receiver, header: &str, body: &[u8]) -> u32 {
 }
 
 #[tokio::test]
-async fn requests_that_make_no_sense_are_refused_in_their_own_language() {
+async fn malformed_requests_are_refused_in_their_own_protocol() {
     let (_sink, receiver) = receiving(reception(&[]));
     let (code, head, body) = post(&receiver, "/v1/traces", "content-type: application/json\r\n", b"{}");
     let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
@@ -558,7 +558,7 @@ impl Authority {
         (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
     }
 
-    /// What a client trusts that trusts this.
+    /// The settings of a client that trusts this authority.
     fn trusted(&self) -> ClientTlsConfig {
         ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.0.pem()))
     }
@@ -570,7 +570,7 @@ async fn sent(receiver: &Receiver, tls: ClientTlsConfig, id: u128) -> Result<(),
 }
 
 #[tokio::test]
-async fn with_tls_only_clients_whose_certificate_is_accepted_are_heard() {
+async fn mutual_tls_accepts_only_clients_with_a_valid_certificate() {
     let (servers, clients, others) = (Authority::new("servers"), Authority::new("clients"), Authority::new("others"));
     let (certificate_pem, key_pem) = servers.signs("localhost", true);
     let tls = Tls { certificate_pem, key_pem, client_ca_pem: Some(clients.0.pem()) };
@@ -603,7 +603,7 @@ async fn with_tls_only_clients_whose_certificate_is_accepted_are_heard() {
 }
 
 #[tokio::test]
-async fn without_a_client_authority_tls_hears_everyone() {
+async fn tls_without_a_client_authority_accepts_every_client() {
     let servers = Authority::new("servers");
     let (certificate_pem, key_pem) = servers.signs("localhost", true);
     let tls = Tls { certificate_pem, key_pem, client_ca_pem: None };
@@ -613,7 +613,7 @@ async fn without_a_client_authority_tls_hears_everyone() {
 }
 
 #[test]
-fn what_cannot_be_received_so_is_refused_before_it_begins() {
+fn contradicting_faults_unusable_certificates_and_taken_ports_are_refused() {
     let sink = Sink::start().unwrap();
     let error = sink.listen(reception(&["hang", "reset"])).unwrap_err().to_string();
     assert!(error.contains("`hang` and `reset` contradict"), "{error}");
@@ -631,7 +631,7 @@ fn what_cannot_be_received_so_is_refused_before_it_begins() {
 }
 
 #[test]
-fn faults_of_the_command_line_are_refused_with_what_would_be_right() {
+fn invalid_faults_on_the_command_line_are_refused_with_a_suggestion() {
     for (arguments, hint) in [
         ("sink --fault dwon", "`dwon` is no fault: write down, slow:TIME"),
         ("sink --fault slow:1s --fault traces/slow:2s@5s", "--fault: `slow:1s` and `traces/slow:2s@5s` contradict"),

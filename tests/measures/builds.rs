@@ -1,17 +1,15 @@
-//! Two builds in one run, and a run that is taken up again.
+//! Two builds compared within one run.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::common::{PROGRAM, RPS, Running, alone, document, otelbench, ran, stderr, stdout};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use crate::common::{PROGRAM, RPS, alone, document, otelbench, stderr, stdout};
 use otelbench::experiment::scenario::Role;
 
 /// A short run of `full` in this build and the one at `other`, with a gate.
-fn against(other: &Path, gate: &str, out: &Path) -> std::process::Command {
-    let line = format!("run --rps {RPS} --mode full --rounds 6 --slices 1 --slice 200ms --warmup 100ms");
+fn against(other: &Path, gate: &str, rounds: u32, out: &Path) -> std::process::Command {
+    let line = format!("run --rps {RPS} --mode full --rounds {rounds} --slices 1 --slice 200ms --warmup 100ms");
     let mut command = otelbench(&line);
     command.arg("--max-regression").arg(gate).arg("--against").arg(other).arg("--out").arg(out);
     command
@@ -33,14 +31,14 @@ fn another_build_runs_its_own_lanes_and_the_gate_holds_where_nothing_changed() {
     let launched = folder.path().join("launched");
     let other = script(folder.path(), &format!("echo \"$1\" >> {}\nexec {PROGRAM} \"$@\"", launched.display()));
     let out = folder.path().join("run.json");
-    let mut output = against(&other, "cpu_us_per_request:full=100%", &out).output().unwrap();
+    let mut output = against(&other, "cpu_us_per_request:full=100%", 6, &out).output().unwrap();
     for _ in 1..3 {
         if output.status.code() == Some(0) {
             break;
         }
         // A machine that others use may hide also a difference of that size, but never shows one.
         assert!(matches!(output.status.code(), Some(3 | 4)), "{}{}", stdout(&output), stderr(&output));
-        output = against(&other, "cpu_us_per_request:full=100%", &out).output().unwrap();
+        output = against(&other, "cpu_us_per_request:full=100%", 6, &out).output().unwrap();
     }
     assert!(stdout(&output).contains("Gate cpu_us_per_request:full=100% "), "{}", stdout(&output));
     assert!(!stdout(&output).contains(" fails: "), "{}", stdout(&output));
@@ -54,7 +52,7 @@ fn another_build_runs_its_own_lanes_and_the_gate_holds_where_nothing_changed() {
 }
 
 #[test]
-fn a_build_that_is_no_lane_or_speaks_another_protocol_is_refused_by_name() {
+fn programs_that_are_no_lane_or_speak_another_protocol_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run.json");
     let older = r#"read line; echo '{"reply":"ready","protocol":4,"addr":null,"tool":{"version":"0.0.9","git":null,"rustc":"","profile":""}}'; read line"#;
@@ -62,7 +60,7 @@ fn a_build_that_is_no_lane_or_speaks_another_protocol_is_refused_by_name() {
         [("exit 0", "died"), (older, "speaks lane protocol 4"), ("read line; echo hello", "said `hello`")]
     {
         let other = script(folder.path(), text);
-        let output = against(&other, "cpu_us_per_request=5%", &out).output().unwrap();
+        let output = against(&other, "cpu_us_per_request=5%", 2, &out).output().unwrap();
         assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
         let message = stderr(&output);
         assert!(message.contains(says) && (message.contains("full@base") || message.contains("placebo")), "{message}");
@@ -75,41 +73,11 @@ fn a_gate_on_what_was_not_measured_never_passes() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run.json");
     // A p99.9 needs more requests than this run has.
-    let output = against(Path::new(PROGRAM), "response_us_p999=1000%", &out).output().unwrap();
+    let output = against(Path::new(PROGRAM), "response_us_p999=1000%", 2, &out).output().unwrap();
     assert_eq!(output.status.code(), Some(4), "{}{}", stdout(&output), stderr(&output));
     assert!(
         stderr(&output).contains("response_us_p999=1000%") || stderr(&output).contains("invalid"),
         "{}",
         stderr(&output)
     );
-}
-
-#[test]
-fn a_run_that_was_killed_goes_on_by_the_same_plan_and_loses_no_round() {
-    let folder = tempfile::tempdir().unwrap();
-    let (plan, ended) = {
-        let mut run = Running::start();
-        // Header, and a round of six slices and three lanes, and something of the next.
-        run.wait_for_lines(12);
-        kill(Pid::from_raw(run.child.id().cast_signed()), Signal::SIGKILL).unwrap();
-        run.child.wait().unwrap();
-        fs::copy(run.records(), folder.path().join("run.jsonl")).unwrap();
-        let records = otelbench::record::records::Records::read(&run.records()).unwrap();
-        (records.header.plan.clone(), records.of_whole_rounds())
-    };
-    let _turn = alone();
-    let records = folder.path().join("run.jsonl");
-    let resumed = otelbench(&format!("run --resume {}", records.display())).output().unwrap();
-    assert!(matches!(resumed.status.code(), Some(0 | 4)), "{}", stderr(&resumed));
-    let document = document(&folder.path().join("run.json"));
-    assert_eq!(document.header.plan, plan);
-    assert_eq!(document.header.resumed_at.len(), 1);
-    assert_eq!(document.records[..ended.slices.len()], ended.slices);
-    let played: Vec<&str> = document.records.iter().map(|slice| slice.arm.as_str()).collect();
-    let planned: Vec<&str> = plan.order.iter().flatten().map(String::as_str).collect();
-    // A run that turns out to be invalid is not played to its end.
-    assert!(planned.starts_with(&played), "{played:?}");
-    assert!(played.len() == planned.len() || document.partial);
-    let again = ran(&format!("run --resume {} --rps 5", records.display()));
-    assert_eq!(again.status.code(), Some(2), "{}", stderr(&again));
 }

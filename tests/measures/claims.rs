@@ -1,4 +1,4 @@
-//! `otelbench claims`, end to end: what is measured, what is stored of it, and what becomes of the exit code.
+//! `otelbench claims`, end to end: measurements, the stored document and the exit code.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -54,7 +54,7 @@ fn verdicts(document: &Document) -> Vec<(&str, ClaimVerdict)> {
 }
 
 #[test]
-fn claims_whose_truth_is_certain_are_judged_so_and_fail_only_on_demand() {
+fn certain_claims_are_confirmed_or_refuted_and_fail_only_with_fail_on() {
     let _turn = alone();
     let folder = tempfile::tempdir().unwrap();
     let output = trusted(|| certain(folder.path(), "--rounds 3"));
@@ -75,7 +75,7 @@ fn claims_whose_truth_is_certain_are_judged_so_and_fail_only_on_demand() {
     let page = stdout(&ran(&format!("report {} --format markdown", out.display())));
     assert!(page.contains("| **no-allocation** |") && page.contains("| refuted |"), "{page}");
 
-    let output = trusted(|| certain(folder.path(), "--rounds 3 --fail-on refuted --quiet"));
+    let output = trusted(|| certain(folder.path(), "--rounds 2 --fail-on refuted --quiet"));
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(
         stderr(&output).contains("no-allocation: ") && !stderr(&output).contains("a-second"),
@@ -83,13 +83,13 @@ fn claims_whose_truth_is_certain_are_judged_so_and_fail_only_on_demand() {
         stderr(&output)
     );
     assert!(stdout(&output).contains("1 refuted"), "the report comes before the failure");
-    let output = trusted(|| certain(folder.path(), "--rounds 3 --fail-on inconclusive --only a-second"));
+    let output = trusted(|| certain(folder.path(), "--rounds 2 --fail-on inconclusive --only a-second"));
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(verdicts(&document(&out)), [("a-second", ClaimVerdict::Confirmed)]);
 }
 
 #[test]
-fn one_round_decides_nothing() {
+fn one_round_leaves_every_claim_inconclusive() {
     let _turn = alone();
     let folder = tempfile::tempdir().unwrap();
     let output = trusted(|| certain(folder.path(), "--rounds 1 --fail-on inconclusive"));
@@ -102,7 +102,7 @@ fn one_round_decides_nothing() {
 }
 
 #[test]
-fn published_claims_are_measured_in_every_way_and_nothing_measured_is_lost() {
+fn published_claims_are_measured_in_every_way_and_every_reading_is_stored() {
     let _turn = alone();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("claims.json");
@@ -158,7 +158,7 @@ fn published_claims_are_measured_in_every_way_and_nothing_measured_is_lost() {
 }
 
 #[test]
-fn what_cannot_be_asked_is_refused_with_what_can() {
+fn unknown_claims_and_arms_are_refused_with_a_suggestion() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("mine.toml");
     let refused = |text: &str, more: &str, code: i32, says: &str| {

@@ -1,5 +1,5 @@
-//! The fault matrix: what the generator says of a stretch in which something of a known kind went wrong, and that it says
-//! nothing of one in which nothing did. `--nocapture` prints it.
+//! The fault matrix: the generator names each known fault that is injected, and nothing where there is none. `--nocapture`
+//! prints it.
 //!
 //! On a machine that others use, a stretch may be disturbed beside the fault that was injected. Where the generator says so and a
 //! witness confirms it, the stretch is played again; a generator that blames a quiet machine fails the test.
@@ -41,8 +41,8 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// What it made, and the share of the machine that other processes, or other machines on the same host, had meanwhile: a
-/// witness that owes the generator nothing.
+/// Calls it, and measures the share of the machine that other processes, or other machines on the same host, had meanwhile:
+/// a witness that owes the generator nothing.
 fn witnessed<T>(what: impl FnOnce() -> T) -> (T, f64) {
     let taken = || {
         let stat = KernelStats::current().unwrap().total;
@@ -58,13 +58,13 @@ fn witnessed<T>(what: impl FnOnce() -> T) -> (T, f64) {
     (made, others / (began.elapsed().as_secs_f64() * cores))
 }
 
-/// What is found in a stretch, and whether the machine is rightly among it.
+/// The verdict on a stretch, and whether it rightly blames the machine.
 struct Found {
     validity: Validity,
     disturbed: bool,
 }
 
-/// What is found in a stretch that the machine did not disturb, if there is one.
+/// The verdict on the first stretch that the machine did not disturb, or on the last.
 fn found(play: impl Fn() -> LoadResult) -> Found {
     let tries = (0..TRIES).map(|_| {
         let (played, others) = witnessed(&play);
@@ -83,7 +83,7 @@ fn found(play: impl Fn() -> LoadResult) -> Found {
 }
 
 impl Found {
-    /// The names of what was found, but for the machine where it is rightly named.
+    /// The names of the causes found, without the machine where it is rightly blamed.
     fn causes(&self) -> Vec<&str> {
         let names = self.validity.causes.iter().filter_map(|cause| cause.split(": ").next());
         names.filter(|name| !self.disturbed || ![cause::STARVED, cause::STOLEN].contains(name)).collect()
@@ -125,7 +125,7 @@ fn every_tenth(deed: Deed) -> impl Fn(u64) -> Deed {
     move |n| if n % 10 == 9 { deed } else { Deed::Answer }
 }
 
-/// Each fault, what is found, and what should be.
+/// Each fault, what was found, and what should be.
 fn matrix() -> Vec<(&'static str, Found, Verdict, Vec<&'static str>)> {
     use Verdict::{Degraded, Invalid};
     let over = |connections, rate, duration: u64, deed: Box<dyn Fn() -> SocketAddr>| {
@@ -234,7 +234,7 @@ fn every_fault_is_found_and_named_and_nothing_else() {
 }
 
 #[test]
-fn nothing_is_found_where_nothing_is_wrong() {
+fn clean_stretches_are_valid() {
     let _turn = alone();
     let clean = || found(|| played(target(serve(|_| Deed::Answer), 16), 500.0, ms(500)));
     let found: Vec<Found> = (0..CLEAN).map(|_| clean()).collect();

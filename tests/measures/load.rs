@@ -3,9 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::MutexGuard;
 
-use crate::common::{PROGRAM, RPS, alone, otelbench, ran, stderr, stdout, until};
+use crate::common::{PROGRAM, RPS, Turn, alone, otelbench, ran, stderr, stdout, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use otelbench::generator::THREAD;
@@ -19,7 +18,7 @@ const PIPE_HOLDS: usize = 65_536;
 
 /// The order service with a Prometheus recorder; it is killed when dropped.
 struct Service {
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
     child: Child,
     addr: String,
 }
@@ -87,7 +86,7 @@ fn every_request_that_completed_was_counted_by_the_service() {
 }
 
 #[test]
-fn answers_that_are_no_success_fail_under_their_status_and_make_the_measurement_invalid() {
+fn error_statuses_are_counted_as_failures_and_make_the_measurement_invalid() {
     let service = Service::start();
     let output = service.load("/nowhere", "--rps 200 --duration 300ms").output().unwrap();
     assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
@@ -143,7 +142,7 @@ fn a_table_is_printed_for_people() {
 }
 
 #[test]
-fn what_cannot_be_loaded_is_refused() {
+fn invalid_targets_and_options_are_refused_with_a_suggestion() {
     for (arguments, says) in [
         ("load https://127.0.0.1:1/", "http://127.0.0.1:3000/order"),
         ("load nowhere", "http://127.0.0.1:3000/order"),
@@ -167,7 +166,7 @@ fn what_cannot_be_loaded_is_refused() {
     assert!(stderr(&refused).contains("127.0.0.1:9") && stderr(&refused).contains("refused"), "{}", stderr(&refused));
 }
 
-/// Whether the program speaks HTTP/2 at all is seen by what a server of HTTP/1.1 makes of it.
+/// A server of HTTP/1.1 sees that the program does speak HTTP/2.
 #[test]
 fn a_server_without_http2_is_named_at_the_start() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-/// What each answer waits for.
+/// Delay of each answer.
 const ANSWER: Duration = Duration::from_millis(50);
 const QUEUE: u64 = 1_024;
 const BATCH: u64 = 512;
@@ -91,8 +91,8 @@ fn searched(mode: &str) -> (Value, u64) {
     (json(&output), relay.unwrap().receiver.received().spans)
 }
 
-/// What a step can have sent, by the collector's clock and whatever the machine did meanwhile: exports start at least an
-/// answer apart, each takes a batch out of the queue, and the queue holds the rest.
+/// The most spans a step can have sent, by the collector's clock and whatever the machine did meanwhile: exports start at
+/// least an answer apart, each takes a batch out of the queue, and the queue holds the rest.
 fn at_most(took: f64) -> u64 {
     QUEUE + BATCH * (1 + (took / ANSWER.as_secs_f64()).floor() as u64)
 }
@@ -122,12 +122,12 @@ fn the_capacity_is_that_of_the_collector(mode: &str, share: f64) {
 }
 
 #[test]
-fn the_sdk_sends_what_the_collector_takes() {
+fn the_sdk_reaches_the_rate_that_the_collector_takes() {
     the_capacity_is_that_of_the_collector("traces", 0.75);
 }
 
 #[test]
-fn the_slim_layer_sends_what_the_collector_takes() {
+fn the_slim_layer_reaches_the_rate_that_the_collector_takes() {
     // Every export is full, so it comes within a tenth of what the collector takes.
     the_capacity_is_that_of_the_collector("tuned", 0.9);
 }
@@ -142,7 +142,7 @@ fn settings_for_a_target_are_recommended_and_verified() {
     let output = valid(|| {
         let relayed = relay.insert(relayed(ANSWER));
         let mut command =
-            otelbench("pipeline --mode traces --queue 256 --batch 128 --spans-per-second 5000 --rounds 2 --step 2s");
+            otelbench("pipeline --mode traces --queue 256 --batch 128 --spans-per-second 5000 --rounds 1 --step 2s");
         command.args(["--endpoint", &relayed.endpoint]).arg("--out").arg(&out);
         command
     });
@@ -167,7 +167,7 @@ fn the_embedded_sink_closes_the_ledger_of_every_step() {
     let _turn = alone();
     let folder = tempfile::tempdir().unwrap();
     let output = valid(|| {
-        let mut command = otelbench("pipeline --queue 64 --batch 32 --step 200ms --rounds 1 --format json --quiet");
+        let mut command = otelbench("pipeline --queue 64 --batch 32 --step 200ms --rounds 2 --format json --quiet");
         command.arg("--out").arg(folder.path().join("pipeline.json"));
         command
     });
@@ -179,7 +179,7 @@ fn the_embedded_sink_closes_the_ledger_of_every_step() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_refused_with_what_would_be_right() {
+fn modes_without_a_pipeline_and_contradicting_sizes_are_refused_with_a_suggestion() {
     for (arguments, words) in [
         ("--mode ful", "did you mean `full`?"),
         ("--mode metrics", "makes no spans; choose one that sends every span, such as full"),

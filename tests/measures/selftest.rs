@@ -1,5 +1,5 @@
 //! `otelbench selftest`, played as small as it gets: that it plays and judges everything, whatever the machine makes of it.
-//! What a check is worth is held by the tests of the library; on a busy machine any may rightly fail here.
+//! The library's tests show that the checks are right; on a busy machine any of them may rightly fail here.
 
 use std::process::Stdio;
 
