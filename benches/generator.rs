@@ -1,4 +1,4 @@
-//! What the generator pays per request beside the wire: the schedule, the request, waiting for the arrival, reading the
+//! The generator's cost per request beside the wire: the schedule, the request, waiting for the arrival, reading the
 //! answer's head, recording, and reading the meter around a slice.
 //!
 //! - `schedule`: 10 000 arrivals, computed and nothing else.

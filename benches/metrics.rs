@@ -1,4 +1,4 @@
-//! What it costs to record a metric, under each recorder.
+//! The cost of recording a metric, under each recorder.
 //!
 //! - `counter`, `gauge`, `histogram`: one value from one thread. `macro` registers at each call, as the documentation of
 //!   `metrics` shows it; `handle` was registered once and kept. No labels, or two.
@@ -72,7 +72,7 @@ fn read(builder: MeterProviderBuilder) -> MeterProviderBuilder {
 /// A recorder for the macros and handles of `metrics`.
 struct Recording {
     recorder: Option<Box<dyn Recorder + Send + Sync>>,
-    /// What a scrape does beside rendering.
+    /// The part of a scrape beside rendering.
     tend: Box<dyn Fn() + Send + Sync>,
     /// Ends its reader when it is dropped.
     _provider: Option<SdkMeterProvider>,

@@ -1,4 +1,4 @@
-//! What the sink pays per span, on payloads as the SDK's exporter sends them: 512 spans, in traces of three, each with the
+//! The sink's cost per span, on payloads as the SDK's exporter sends them: 512 spans, in traces of three, each with the
 //! eight attributes that `tracing-opentelemetry` adds by default.
 //!
 //! - `decode`: from bytes to what is counted. `generated` is the same by the types that the specification's files generate,
@@ -98,7 +98,7 @@ impl Payload {
     }
 }
 
-/// What the exporter makes of traces of three nested spans.
+/// The exporter's payloads of traces of three nested spans.
 fn payloads() -> Vec<Payload> {
     let posted = Posted::default();
     let builder = SpanExporter::builder().with_http().with_http_client(posted.clone());

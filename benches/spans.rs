@@ -1,4 +1,4 @@
-//! What a span costs, and where: one rung after the other is put under the same code.
+//! The cost of a span by its parts: one rung after the other is put under the same code.
 //!
 //! - `create`, `enter`, `exit`, `close`: the parts of a span's life, each timed by itself; `whole` is all of them, one
 //!   after the other. No fields, or three. Each reading of the clock covers [`DEPTH`] spans, entered one within the
@@ -17,9 +17,9 @@
 //! - `batch`: every span goes to the batch processor's queue, whose exporter drops it;
 //! - `slim`: every span is written as OTLP into the queue of `slim`, which sends it to a sink.
 //!
-//! What waits in a queue is taken out between [`STRETCH`]es, off the clock, and none is full: this is what the thread pays
-//! that makes the spans. A queue that overflows would make a span cheaper; so that none does is checked, as is that each
-//! rung sees the spans that it should.
+//! Queues are emptied between [`STRETCH`]es, off the clock, and are never full: these figures are the cost to the thread that
+//! makes the spans. A queue that overflows would make a span cheaper, so each rung checks that none did and that it saw
+//! the spans it should.
 //!
 //! `tracing` keeps per call in the code whether anybody wants it, over all subscribers that live. Each rung lives alone,
 //! and what is kept is made anew when it begins. Its subscriber is set for its thread; one that is set for the process is
@@ -53,7 +53,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 /// Spans between which the queues are emptied: half of what they hold.
 const STRETCH: u64 = 1_024;
-/// What the queues hold: the SDK's default.
+/// Size of the queues: the SDK's default.
 const QUEUE: usize = 2_048;
 /// Spans that one reading of the clock covers.
 const DEPTH: usize = 8;
@@ -76,9 +76,9 @@ impl SpanExporter for Null {
     }
 }
 
-/// What stands under the code that makes spans.
+/// The subscriber under the code that makes spans.
 struct Rung {
-    /// `None` where nothing does.
+    /// `None` without one.
     dispatch: Option<Dispatch>,
     output: Output,
 }
