@@ -1,6 +1,7 @@
 //! What a search for the capacity says, in words: the row and the sentence of an arm.
 
-use super::view::{Row, delta, duration, fate, lost_cell, microseconds, missing, three_digits};
+use super::cells::{Row, duration, microseconds, missing, three_digits};
+use super::loss::{fate, lost_cell};
 use crate::experiment::metric::Metric;
 use crate::experiment::scenario::Role;
 use crate::experiment::slo::Slo;
@@ -20,7 +21,7 @@ pub(super) fn row(arm: &ArmSummary, document: &Document) -> Row {
         Some(interval) => spread(Interval { estimate: rps, ..*interval }),
         None => three_digits(rps),
     });
-    let ratio = match (arm.role, delta(document, &arm.name, Metric::Capacity)) {
+    let ratio = match (arm.role, document.delta(&arm.name, Metric::Capacity)) {
         (Role::Baseline, _) => "baseline".into(),
         (_, Some(delta)) => delta.relative.map_or_else(missing, |relative| {
             let note = if delta.resolved { "" } else { " n.r." };
@@ -43,7 +44,7 @@ pub(super) fn row(arm: &ArmSummary, document: &Document) -> Row {
 
 /// What a treatment leaves of the throughput, in plain words.
 pub(super) fn sentence(arm: &ArmSummary, document: &Document, slo: &Slo) -> Option<String> {
-    let delta = delta(document, &arm.name, Metric::Capacity)?;
+    let delta = document.delta(&arm.name, Metric::Capacity)?;
     let fate = fate(arm);
     let (Some(capacity), Some(baseline), Some(relative)) = (arm.capacity_rps, delta.baseline, delta.relative) else {
         let reason = delta.reason.as_deref().unwrap_or("it was not measured");

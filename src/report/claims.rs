@@ -5,8 +5,10 @@ use std::fmt::Write;
 use console::{StyledObject, measure_text_width, pad_str, style};
 use textwrap::Options;
 
+use super::setting::setting;
 use super::table::{WIDTH, wrapped};
-use super::view::{noise_floor, setting, warnings};
+use super::view::noise_floor;
+use super::warnings::warnings;
 use crate::experiment::claims::catalogue::NOT_TESTED;
 use crate::experiment::claims::own::ClaimSelection;
 use crate::experiment::units::{as_given, grouped, in_few_digits};

@@ -2,9 +2,9 @@
 
 use console::style;
 
+use super::cells::{Grid, Row, duration, microseconds, missing, three_digits};
 use super::markdown::{RIGHT, grid as markdown_grid};
 use super::table::{grid as table_grid, wrapped};
-use super::view::{Grid, Row, duration, microseconds, missing, three_digits};
 use crate::experiment::metric::Metric;
 use crate::experiment::units::grouped;
 use crate::record::interval::Interval;

@@ -1,6 +1,6 @@
 //! Where the spans of each arm went, where that is more than can be said in a word.
 
-use super::view::{Grid, Row, duration, missing};
+use super::cells::{Grid, Row, duration, megabytes, missing};
 use crate::experiment::scenario::Role;
 use crate::experiment::units::grouped;
 use crate::record::result::{ArmSummary, Document};
@@ -33,7 +33,7 @@ fn row(arm: &ArmSummary) -> Option<Row> {
             grouped(spans.rejected),
             trees.map_or_else(missing, |trees| format!("{:.1} %", trees.right as f64 / trees.traces as f64 * 100.0)),
             arm.telemetry.shutdown_ms.map_or_else(missing, |ms| duration(ms * 1e3)),
-            arm.rss_peak_bytes.map_or_else(missing, |bytes| format!("{:.0} MB", bytes as f64 / 1e6)),
+            arm.rss_peak_bytes.map_or_else(missing, |bytes| megabytes(bytes as f64)),
         ],
     })
 }

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::view::{Grid, View};
+use super::cells::Grid;
+use super::view::View;
 
 /// Lays the view out as Markdown.
 pub fn markdown(view: &View) -> String {

@@ -3,7 +3,7 @@
 use console::style;
 use textwrap::Options;
 
-use super::view::{duration, three_digits};
+use super::cells::{duration, three_digits};
 use crate::experiment::units::{grouped, in_one_word};
 use crate::record::pipeline::{Batching, PipelineFindings, PipelineSetup, Recommendation, Verification};
 use crate::record::step::StepOutcome;

@@ -1,6 +1,6 @@
 //! The results of a self-test: a row per check, and a row per arm of its short runs.
 
-use super::view::{Grid, Row};
+use super::cells::{Grid, Row};
 use crate::experiment::scenario::Role;
 use crate::record::result::Document;
 use crate::record::selftest::Selftest;

@@ -3,7 +3,8 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use console::{measure_text_width, style};
 
-use super::view::{Grid, View};
+use super::cells::Grid;
+use super::view::View;
 
 /// Widest line of the report, in columns.
 pub(super) const WIDTH: usize = 100;

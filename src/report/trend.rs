@@ -2,10 +2,10 @@
 
 use console::{style, truncate_str};
 
+use super::cells::{Grid, Row};
 use super::compare::{cell, in_percent, name};
 use super::markdown::{RIGHT, grid as markdown_grid};
 use super::table::{grid as table_grid, wrapped};
-use super::view::{Grid, Row};
 use crate::experiment::metric::Metric;
 use crate::verdict::compare::Basis;
 use crate::verdict::trend::{Series, Trend};

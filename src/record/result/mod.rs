@@ -12,6 +12,7 @@ pub use self::file::{ResultError, StoredResult};
 pub use self::ledger::{LogLedger, MetricLedger, SpanLedger, TelemetrySummary};
 pub use self::summary::{ArmSummary, CpuPerRequest, Delta, ResponseUs, Rounds};
 
+use crate::experiment::metric::Metric;
 use crate::record::claims::{Claim, ClaimEvidence};
 use crate::record::load::Validity;
 use crate::record::records::{Header, LaneRecord, Records, SliceRecord};
@@ -49,6 +50,11 @@ pub struct Document {
 }
 
 impl Document {
+    /// The difference of `arm` to the baseline by one metric.
+    pub fn delta(&self, arm: &str, metric: Metric) -> Option<&Delta> {
+        self.deltas.iter().find(|delta| delta.arm == arm && delta.metric == metric)
+    }
+
     /// The records it was made from.
     pub fn into_records(self) -> Records {
         Records { header: self.header, slices: self.records, lanes: self.lanes }

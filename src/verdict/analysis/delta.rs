@@ -10,6 +10,11 @@ use crate::verdict::stats::{Paired, hodges_lehmann, sign_flip_p};
 /// Power at which the detectable effect is stated.
 const POWER: f64 = 0.8;
 
+/// The metric that a run is about first of all.
+pub fn headline(scenario: &Scenario) -> Metric {
+    if scenario.slo.is_some() { Metric::Capacity } else { Metric::Cpu }
+}
+
 /// The metrics by which arms are compared: a search finds their capacities, at rates where nothing else is comparable.
 pub(crate) fn compared(scenario: &Scenario) -> impl Iterator<Item = Metric> {
     let searched = scenario.slo.is_some();

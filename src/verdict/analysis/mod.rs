@@ -11,6 +11,7 @@ mod summary;
 mod values;
 
 pub(crate) use self::delta::compared;
+pub use self::delta::headline;
 pub use self::ledger::telemetry;
 pub use self::rounds::VOID_INVALID;
 pub use self::stopping::is_decided;

@@ -4,8 +4,8 @@
 //! looks are few, planned with the run, and each at a stricter level; and a run that stops once its intervals are narrow
 //! enough has them somewhat wider.
 
+use super::delta::headline;
 use super::{CONFIDENCE, analyse};
-use crate::experiment::metric::Metric;
 use crate::experiment::scenario::{Role, Scenario, Until};
 use crate::record::load::Verdict;
 use crate::record::records::Records;
@@ -39,8 +39,7 @@ pub fn is_decided(records: &Records) -> bool {
         return false;
     }
     let rounds = analysis.rounds.complete - analysis.rounds.void.len() as u32;
-    let headline = if scenario.slo.is_some() { Metric::Capacity } else { Metric::Cpu };
-    let mut deltas = analysis.deltas.iter().filter(|delta| delta.metric == headline);
+    let mut deltas = analysis.deltas.iter().filter(|delta| delta.metric == headline(scenario));
     match until {
         Until::Resolved => {
             let treated = |delta: &&Delta| role(scenario, &delta.arm) == Some(Role::Treatment);
