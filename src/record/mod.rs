@@ -2,6 +2,8 @@
 
 pub mod account;
 pub mod claims;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod interval;
 pub mod isolated;
 pub mod load;

@@ -277,7 +277,7 @@ impl Records {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::fixture;
+    use crate::record::fixture;
 
     fn logged(rounds: u32) -> (tempfile::TempDir, PathBuf, Records) {
         let folder = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! What a search for the capacity says, in words: the row and the sentence of an arm.
 
 use super::cells::{Row, duration, microseconds, missing, three_digits};
-use super::loss::{fate, lost_cell};
+use super::loss::{lost_cell, lost_clause};
 use crate::experiment::metric::Metric;
 use crate::experiment::scenario::Role;
 use crate::experiment::slo::Slo;
@@ -45,10 +45,10 @@ pub(super) fn row(arm: &ArmSummary, document: &Document) -> Row {
 /// What a treatment leaves of the throughput, in plain words.
 pub(super) fn sentence(arm: &ArmSummary, document: &Document, slo: &Slo) -> Option<String> {
     let delta = document.delta(&arm.name, Metric::Capacity)?;
-    let fate = fate(arm);
+    let lost = lost_clause(arm);
     let (Some(capacity), Some(baseline), Some(relative)) = (arm.capacity_rps, delta.baseline, delta.relative) else {
         let reason = delta.reason.as_deref().unwrap_or("it was not measured");
-        return Some(format!("{}: its part of the capacity is not known: {reason}; {fate}.", arm.name));
+        return Some(format!("{}: its part of the capacity is not known: {reason}; {lost}.", arm.name));
     };
     if !delta.resolved {
         let seen = match delta.mde_relative.unwrap_or(f64::NAN) {
@@ -56,7 +56,7 @@ pub(super) fn sentence(arm: &ArmSummary, document: &Document, slo: &Slo) -> Opti
             share => format!("{:.0} %", share * 100.0),
         };
         return Some(format!(
-            "{}: a difference in capacity is not resolved; this run would have seen {seen} or more; {fate}.",
+            "{}: a difference in capacity is not resolved; this run would have seen {seen} or more; {lost}.",
             arm.name,
         ));
     }
@@ -64,7 +64,7 @@ pub(super) fn sentence(arm: &ArmSummary, document: &Document, slo: &Slo) -> Opti
     let change = relative.estimate.abs() * 100.0;
     let direction = if relative.estimate < 0.0 { "less" } else { "more" };
     Some(format!(
-        "{} sustains {} RPS within {slo}, ×{} of {base}'s {}: {change:.0} % {direction} throughput; {fate}.",
+        "{} sustains {} RPS within {slo}, ×{} of {base}'s {}: {change:.0} % {direction} throughput; {lost}.",
         arm.name,
         three_digits(capacity),
         spread(times(relative)),

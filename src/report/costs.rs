@@ -1,7 +1,7 @@
 //! What telemetry costs: the row and the sentence of an arm.
 
 use super::cells::{Row, digits, duration, megabytes, microseconds, missing, significant};
-use super::loss::{fate, lost_cell};
+use super::loss::{lost_cell, lost_clause};
 use crate::experiment::metric::Metric;
 use crate::experiment::scenario::{Role, Scenario};
 use crate::record::result::{ArmSummary, Delta, Document};
@@ -53,15 +53,15 @@ fn change(delta: &Delta) -> String {
 /// The cost of a treatment in plain words.
 pub(super) fn sentence(arm: &ArmSummary, document: &Document, scenario: &Scenario) -> Option<String> {
     let delta = document.delta(&arm.name, Metric::Cpu)?;
-    let fate = fate(arm);
+    let lost = lost_clause(arm);
     let (Some(absolute), Some(relative)) = (delta.absolute, delta.relative) else {
         let reason = delta.reason.as_deref().unwrap_or("it was not measured");
-        return Some(format!("{}: its cost is not known: {reason}; {fate}.", arm.name));
+        return Some(format!("{}: its cost is not known: {reason}; {lost}.", arm.name));
     };
     if !delta.resolved {
         let (us, share) = (delta.mde_absolute.unwrap_or(f64::NAN), delta.mde_relative.unwrap_or(f64::NAN) * 100.0);
         return Some(format!(
-            "{}: a difference in CPU is not resolved; this run would have seen {us:.1} µs per request ({share:.0} %) or more; {fate}.",
+            "{}: a difference in CPU is not resolved; this run would have seen {us:.1} µs per request ({share:.0} %) or more; {lost}.",
             arm.name,
         ));
     }
@@ -72,7 +72,7 @@ pub(super) fn sentence(arm: &ArmSummary, document: &Document, scenario: &Scenari
     let (low, high) =
         if absolute.estimate >= 0.0 { (absolute.low, absolute.high) } else { (-absolute.high, -absolute.low) };
     Some(format!(
-        "{} {verb} {:.digits$} µs of CPU per request{than} ({}: {low:.digits$}–{high:.digits$}), ×{:.2}; that is {} cores at {} RPS; {fate}.",
+        "{} {verb} {:.digits$} µs of CPU per request{than} ({}: {low:.digits$}–{high:.digits$}), ×{:.2}; that is {} cores at {} RPS; {lost}.",
         arm.name,
         absolute.estimate.abs(),
         confidence(document),

@@ -20,7 +20,7 @@ pub(super) fn lost_cell(arm: &ArmSummary) -> String {
 }
 
 /// How much of the telemetry was lost, and on which way.
-pub(super) fn fate(arm: &ArmSummary) -> String {
+pub(super) fn lost_clause(arm: &ArmSummary) -> String {
     let Some(spans) = arm.telemetry.spans else {
         return match arm.telemetry.metrics.and_then(|metrics| metrics.agrees()) {
             Some(true) => "every order was counted".into(),

@@ -24,11 +24,7 @@ pub(super) fn warnings(document: &Document) -> Vec<String> {
         warnings.push(format!("{} of {} rounds are void and count for no arm.", rounds.void.len(), rounds.planned));
         warnings.extend(document.validity.causes.iter().cloned());
     }
-    if document
-        .deltas
-        .iter()
-        .any(|d| d.metric == headline(&document.header.scenario) && d.resolved && is_placebo(document, &d.arm))
-    {
+    if placebo_differs(document) {
         warnings.push(
             "The placebo differs from the baseline, though they are the same: this run has noise that its intervals do \
              not know of, and a difference of that size says nothing."
@@ -44,7 +40,7 @@ pub(super) fn warnings(document: &Document) -> Vec<String> {
     warnings
 }
 
-/// Slices of which something is to be said, though they count.
+/// The degraded slices of an arm, which count all the same.
 fn degraded(arm: &ArmSummary, document: &Document) -> Option<String> {
     let example = arm.validity.causes.first()?;
     if document.header.scenario.slo.is_some() {
@@ -58,6 +54,8 @@ fn degraded(arm: &ArmSummary, document: &Document) -> Option<String> {
     (slices > 0).then(|| format!("{}: {} degraded, such as: {example}.", arm.name, count(slices as u64, "slice")))
 }
 
-fn is_placebo(document: &Document, arm: &str) -> bool {
-    document.arms.iter().any(|other| other.name == arm && other.role == Role::Placebo)
+fn placebo_differs(document: &Document) -> bool {
+    let headline = headline(&document.header.scenario);
+    let mut placebos = document.arms.iter().filter(|arm| arm.role == Role::Placebo);
+    placebos.any(|arm| document.delta(&arm.name, headline).is_some_and(|delta| delta.resolved))
 }
