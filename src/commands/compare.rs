@@ -4,7 +4,7 @@ use super::{Failure, colour, gated, put, put_json, read, stored};
 use crate::cli::CompareOptions;
 use crate::experiment::scenario::Format;
 use crate::report::compare as report;
-use crate::verdict::compare::{Comparison, Options, Refusal, compare};
+use crate::verdict::compare::{Comparison, Criteria, Refusal, compare};
 use crate::verdict::gate;
 
 /// Compares, and judges the gates.
@@ -13,17 +13,18 @@ use crate::verdict::gate;
 /// As the contract's exit codes have it.
 pub fn run(options: &CompareOptions) -> Result<(), Failure> {
     let CompareOptions { base, candidate, max_regression, same_machine, history, format } = options;
-    let how = Options { same_machine: *same_machine, gates: max_regression.clone() };
+    let criteria = Criteria { same_machine: *same_machine, gates: max_regression.clone() };
     let history: Vec<_> = stored(history)?.into_iter().map(|(_, document)| document).collect();
-    let comparison = compare(&read(base)?, &read(candidate)?, &history, &how).map_err(|refusal| match refusal {
-        Refusal::UnknownArm(_) => Failure::Usage(refusal.to_string()),
-        Refusal::Incomparable(_) => {
-            let (base, candidate) = (base.display(), candidate.display());
-            Failure::Invalid(format!(
-                "{base} (the base) and {candidate} (the candidate) cannot be compared:\n  {refusal}"
-            ))
-        }
-    })?;
+    let comparison =
+        compare(&read(base)?, &read(candidate)?, &history, &criteria).map_err(|refusal| match refusal {
+            Refusal::UnknownArm(_) => Failure::Usage(refusal.to_string()),
+            Refusal::Incomparable(_) => {
+                let (base, candidate) = (base.display(), candidate.display());
+                Failure::Invalid(format!(
+                    "{base} (the base) and {candidate} (the candidate) cannot be compared:\n  {refusal}"
+                ))
+            }
+        })?;
     if let Some(warning) = gate::too_many(comparison.gates.len()) {
         eprintln!("warning: {warning}");
     }

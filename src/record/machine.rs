@@ -20,7 +20,7 @@ pub struct Tool {
     pub profile: String,
 }
 
-/// The machine. What the system does not tell is null.
+/// The machine. Values that the system does not report are null.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Machine {

@@ -1,4 +1,4 @@
-//! What is stored: records, the result document, the machine it was measured on.
+//! The data that is stored: records, the result document, the machine it was measured on.
 
 pub mod account;
 pub mod claims;

@@ -38,7 +38,7 @@ pub struct Header {
     pub resumed_at: Vec<String>,
     /// The scenario, every default filled in.
     pub scenario: Scenario,
-    /// In which order.
+    /// The order of play.
     pub plan: Plan,
 }
 
@@ -117,7 +117,7 @@ pub enum RecordsError {
         /// Why.
         source: io::Error,
     },
-    /// A line is not what it should be.
+    /// A line is not a record.
     #[error("{path}, line {line}: {reason}")]
     Malformed {
         /// The file.
@@ -138,7 +138,7 @@ pub struct RecordLog {
 }
 
 impl RecordLog {
-    /// Begins the file at `path` with the header. What stood there is kept beside it under `.bak`.
+    /// Begins the file at `path` with the header. A file that is already there is kept beside it under `.bak`.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -157,7 +157,7 @@ impl RecordLog {
         Ok(log)
     }
 
-    /// Begins the file at `path` with what another run has left.
+    /// Begins the file at `path` with the records of a run that was cut short.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -255,7 +255,7 @@ impl Records {
         (self.lanes.len() / self.header.scenario.arms.len().max(1)) as u32
     }
 
-    /// The same without what was recorded of a round that has not ended.
+    /// The same without the records of a round that has not ended.
     #[must_use]
     pub fn of_whole_rounds(mut self) -> Self {
         let ended = self.rounds_ended();
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_that_was_cut_short_is_left_out_of_what_is_resumed() {
+    fn a_round_that_was_cut_short_is_left_out_when_the_run_is_resumed() {
         let (_folder, path, whole) = logged(3);
         let mut cut = whole.clone();
         cut.slices.retain(|slice| slice.round < 2 || slice.slice == 0);
@@ -320,7 +320,7 @@ mod tests {
         assert!(kept.slices.iter().all(|slice| slice.round < 2) && !kept.slices.is_empty());
         drop(RecordLog::resume(&path, kept.clone()).unwrap());
         assert_eq!(Records::read(&path).unwrap(), kept);
-        // What stood there is not lost.
+        // The file that was there is kept.
         assert_eq!(Records::read(&path.with_extension("jsonl.bak")).unwrap(), whole);
     }
 

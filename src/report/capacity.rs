@@ -1,4 +1,4 @@
-//! What a search for the capacity says, in words: the row and the sentence of an arm.
+//! The result of a search for the capacity: the row and the sentence of an arm.
 
 use super::cells::{Row, duration, microseconds, missing, three_digits};
 use super::loss::{lost_cell, lost_clause};
@@ -42,7 +42,7 @@ pub(super) fn row(arm: &ArmSummary, document: &Document) -> Row {
     }
 }
 
-/// What a treatment leaves of the throughput, in plain words.
+/// The throughput left under a treatment, in plain words.
 pub(super) fn sentence(arm: &ArmSummary, document: &Document, slo: &Slo) -> Option<String> {
     let delta = document.delta(&arm.name, Metric::Capacity)?;
     let lost = lost_clause(arm);

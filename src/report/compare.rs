@@ -1,4 +1,4 @@
-//! What a comparison of two stored results says.
+//! The report of a comparison of two stored results.
 
 use console::style;
 
@@ -8,7 +8,7 @@ use super::table::{grid as table_grid, wrapped};
 use crate::experiment::metric::Metric;
 use crate::experiment::units::grouped;
 use crate::record::interval::Interval;
-use crate::verdict::compare::{Basis, Comparison, Line, Side};
+use crate::verdict::compare::{Basis, ComparedMetric, Comparison, Side};
 use crate::verdict::gate::Judged;
 
 /// For a terminal of 100 columns; `colour` adds weight, and no meaning.
@@ -53,7 +53,7 @@ fn side(side: &Side) -> String {
 }
 
 fn grid(comparison: &Comparison) -> Grid {
-    let row = |line: &Line| Row {
+    let row = |line: &ComparedMetric| Row {
         is_treatment: line.resolved && line.basis != Basis::Level,
         cells: vec![
             line.arm.clone(),
@@ -110,7 +110,7 @@ pub(super) fn cell(basis: Basis, metric: Metric, value: f64) -> String {
     }
 }
 
-fn verdict(line: &Line) -> &'static str {
+fn verdict(line: &ComparedMetric) -> &'static str {
     let Some(change) = line.change else { return "not compared" };
     let worse = (change.estimate > 0.0) != line.metric.more_is_better();
     match (line.resolved, line.basis == Basis::Level, worse) {
@@ -143,7 +143,7 @@ fn gate(judged: &Judged) -> String {
     format!("Gate {}.", judged.in_words())
 }
 
-/// What it comes to.
+/// The conclusion in a sentence.
 fn sentence(comparison: &Comparison) -> String {
     let portable = || comparison.lines.iter().filter(|line| line.basis != Basis::Level);
     let changed: Vec<String> = portable()
@@ -175,7 +175,7 @@ fn sentence(comparison: &Comparison) -> String {
 mod tests {
     use super::*;
     use crate::record::result::Document;
-    use crate::verdict::compare::{Options, compare};
+    use crate::verdict::compare::{Criteria, compare};
     use crate::verdict::fixture::{self, noise};
 
     fn document(day: f64, ratio: f64, seed: u32) -> Document {
@@ -190,11 +190,12 @@ mod tests {
     #[test]
     fn a_comparison_reads_well_in_100_columns() {
         let gates = ["cpu_us_per_request:full=5%", "allocations_per_request=1%", "response_us_p99:full=20%"];
-        let options = |same_machine| Options { same_machine, gates: gates.map(|gate| gate.parse().unwrap()).to_vec() };
+        let criteria =
+            |same_machine| Criteria { same_machine, gates: gates.map(|gate| gate.parse().unwrap()).to_vec() };
         let (base, candidate) = (document(1.0, 1.4, 0), document(1.1, 1.6, 1));
-        let portable = compare(&base, &candidate, &[], &options(false)).unwrap();
+        let portable = compare(&base, &candidate, &[], &criteria(false)).unwrap();
         let history: Vec<Document> = (2..6).map(|seed| document(1.0, 1.4, seed)).collect();
-        let all = compare(&base, &candidate, &history, &options(true)).unwrap();
+        let all = compare(&base, &candidate, &history, &criteria(true)).unwrap();
         for comparison in [&portable, &all] {
             let text = table(comparison, false);
             assert!(
@@ -209,7 +210,7 @@ mod tests {
 
     #[test]
     fn where_nothing_changed_the_sentence_says_what_would_have_been_seen() {
-        let comparison = compare(&document(1.0, 1.4, 0), &document(1.0, 1.4, 1), &[], &Options::default()).unwrap();
+        let comparison = compare(&document(1.0, 1.4, 0), &document(1.0, 1.4, 1), &[], &Criteria::default()).unwrap();
         let sentence = sentence(&comparison);
         assert!(sentence.starts_with("No change is resolved; these two runs would have shown "), "{sentence}");
         assert!(sentence.contains("% of CPU in full"), "{sentence}");

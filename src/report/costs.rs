@@ -1,4 +1,4 @@
-//! What telemetry costs: the row and the sentence of an arm.
+//! The cost of telemetry: the row and the sentence of an arm.
 
 use super::cells::{Row, digits, duration, megabytes, microseconds, missing, significant};
 use super::loss::{lost_cell, lost_clause};

@@ -14,8 +14,8 @@ pub(super) fn ledger(document: &Document) -> Option<Grid> {
     let faulty = document.header.scenario.arms.iter().any(|arm| !arm.faults.is_none());
     let lost = |arm: &ArmSummary| arm.telemetry.spans.is_some_and(|spans| spans.lost() > 0);
     let wrong = |arm: &ArmSummary| arm.telemetry.trees.as_ref().is_some_and(|trees| trees.wrong() > 0);
-    let telling = faulty || arms().any(|arm| lost(arm) || wrong(arm));
-    telling.then(|| Grid { columns: COLUMNS.map(str::to_owned).into(), rows: arms().filter_map(row).collect() })
+    let shown = faulty || arms().any(|arm| lost(arm) || wrong(arm));
+    shown.then(|| Grid { columns: COLUMNS.map(str::to_owned).into(), rows: arms().filter_map(row).collect() })
 }
 
 fn row(arm: &ArmSummary) -> Option<Row> {

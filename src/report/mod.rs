@@ -1,4 +1,4 @@
-//! What a result looks like to people.
+//! Results as people read them.
 //!
 //! [`View`] turns a document into words, each number formatted once; a renderer only lays them out.
 

@@ -69,8 +69,8 @@ pub(super) fn grid(grid: &Grid, bold: impl Fn(&str) -> String) -> Vec<String> {
         lines = laid_out(grid, 1);
     }
     let rule = "─".repeat(width(&lines));
-    let telling = [true].into_iter().chain(grid.rows.iter().map(|row| row.is_treatment));
-    for (line, _) in lines.iter_mut().zip(telling).filter(|(_, stands_out)| *stands_out) {
+    let stand_out = [true].into_iter().chain(grid.rows.iter().map(|row| row.is_treatment));
+    for (line, _) in lines.iter_mut().zip(stand_out).filter(|(_, stands_out)| *stands_out) {
         *line = bold(line);
     }
     lines.insert(1, rule);

@@ -48,7 +48,7 @@ fn a_troubled_run_in_a_terminal() {
 }
 
 #[test]
-fn what_is_not_usual_about_the_requests_is_said() {
+fn an_unusual_payload_is_described() {
     let mut records = run();
     assert!(!shown(run()).contains("users"));
     records.header.scenario.payload = serde_json::from_str(
@@ -153,7 +153,7 @@ fn a_run_that_was_cut_short_says_so() {
 }
 
 #[test]
-fn what_is_not_resolved_is_never_called_zero() {
+fn an_unresolved_difference_is_never_called_zero() {
     let shown = shown(fixture::run(8, |arm, round| 20.0 * noise(arm, round)));
     assert!(shown.contains("full: a difference in CPU is not resolved; this run would have seen"), "{shown}");
     assert!(!shown.contains("no overhead") && !shown.contains("0 %"), "{shown}");

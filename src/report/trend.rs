@@ -1,4 +1,4 @@
-//! What a series of stored results shows.
+//! The report of a series of stored results.
 
 use console::{style, truncate_str};
 

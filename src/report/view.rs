@@ -12,28 +12,28 @@ use crate::record::load::Verdict;
 use crate::record::result::Document;
 use crate::verdict::analysis::headline;
 
-/// What a report says.
+/// The content of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
-    /// What was run.
+    /// The experiment.
     pub title: String,
     /// Where and how, a line each.
     pub setting: Vec<String>,
-    /// What a self-test checked, a row each.
+    /// The checks of a self-test, a row each.
     pub checks: Option<Grid>,
-    /// What the short runs of a self-test say of each arm.
+    /// The short runs of a self-test, a row for each arm.
     pub repeats: Option<Grid>,
-    /// What each arm costs.
+    /// The cost of each arm.
     pub costs: Grid,
-    /// Where the spans of each arm went, where there is something to say of it.
+    /// Where the spans of each arm went, if any were lost or misshapen.
     pub ledger: Option<Grid>,
-    /// What keeps the run, or part of it, from being trusted.
+    /// Reasons not to trust the run, or part of it.
     pub warnings: Vec<String>,
-    /// What the placebo shows.
+    /// The placebo's difference to the baseline.
     pub noise_floor: Option<String>,
     /// One sentence per treatment.
     pub sentences: Vec<String>,
-    /// What became of the gates.
+    /// The outcome of each gate.
     pub gates: Vec<String>,
 }
 

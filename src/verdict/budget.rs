@@ -22,16 +22,16 @@ const SLICES_MAX: u32 = 16;
 /// of one program were seen to differ by about a percent.
 const LAUNCH_NOISE_MIN: f64 = 0.005;
 
-/// What a pilot run shows.
+/// Noise and costs seen in a pilot run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Observed {
     /// Standard deviation of CPU per request between launches, relative.
     pub launch_noise: f64,
     /// The same between slices of one launch.
     pub slice_noise: f64,
-    /// What a launch takes beside its slices.
+    /// Time of a launch beside its slices.
     pub launch: Duration,
-    /// What a slice takes.
+    /// Time of a slice.
     pub slice: Duration,
 }
 
@@ -65,7 +65,7 @@ pub fn pilot(scenario: &Scenario) -> Scenario {
 }
 
 impl Observed {
-    /// What the records of a pilot that took so long in all show; `None` where they are too few.
+    /// From the records of a pilot that took so long in all; `None` where they are too few.
     pub fn of(records: &Records, took: Duration) -> Option<Self> {
         let lanes: Vec<Vec<f64>> =
             cpu_of_slices(records).iter().map(|slices| slices.iter().map(|us| us.ln()).collect()).collect();
@@ -84,7 +84,7 @@ impl Observed {
         })
     }
 
-    /// What a round takes.
+    /// Time of a round.
     fn round(&self, arms: usize, slices: u32) -> Duration {
         (self.launch + self.slice * slices) * arms as u32
     }
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_two_kinds_of_noise_are_told_apart() {
+    fn noise_between_launches_is_separated_from_noise_between_slices() {
         let mut records = fixture::run(4, |_, round| 20.0 * (1.0 + 0.1 * f64::from(round % 2)));
         records.header.scenario = pilot(&records.header.scenario);
         records.slices.retain(|slice| slice.arm == "none");

@@ -1,4 +1,4 @@
-//! What the records say: statistics, comparisons, claims. Pure.
+//! Answers from records: statistics, comparisons, gates, claims. Pure.
 
 pub mod analysis;
 pub mod budget;

@@ -1,7 +1,7 @@
 //! A series of stored results: where the cost of an arm changed. Pure.
 //!
 //! Results are put in order of time. Those that do not compare, because the machine, the scenario or the method changed,
-//! make series of their own. What is followed is what carries over between runs, as in [`crate::verdict::compare`].
+//! make series of their own. Only values that carry over between runs are followed, as in [`crate::verdict::compare`].
 
 use serde::Serialize;
 
@@ -17,10 +17,10 @@ const ALPHA: f64 = 0.05;
 /// Standard errors that a change is at least: 1.96 leave 5 % to chance.
 const SURE: f64 = 1.96;
 
-/// What a series of results shows.
+/// A metric followed through a series of results.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Trend {
-    /// What is followed.
+    /// The metric that is followed.
     pub metric: Metric,
     /// Results that cannot be relied on, with the reasons.
     pub left_out: Vec<String>,
@@ -42,15 +42,15 @@ pub struct Group {
 pub struct Series {
     /// The arm.
     pub arm: String,
-    /// What carries over of the metric; null where nothing does.
+    /// How the metric carries over between runs; null where it does not.
     pub basis: Option<Basis>,
     /// The arm that ratios are to.
     pub baseline: String,
     /// The results that have a value.
     pub points: Vec<Point>,
-    /// Where the level changes.
-    pub changes: Vec<Change>,
-    /// Why there is nothing to say of it.
+    /// Points at which the level changes.
+    pub changes: Vec<LevelChange>,
+    /// Why there are no changes to report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -70,7 +70,7 @@ pub struct Point {
 
 /// A new level.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Change {
+pub struct LevelChange {
     /// The point it begins with, from 0.
     pub at: usize,
     /// The file of that point.
@@ -154,7 +154,7 @@ fn one_arm(runs: &[(&str, Run)], arm: String, metric: Metric, same_machine: bool
     series
 }
 
-fn changes(estimates: &[Estimate], basis: Basis, points: &[Point]) -> Vec<Change> {
+fn changes(estimates: &[Estimate], basis: Basis, points: &[Point]) -> Vec<LevelChange> {
     let logs: Vec<f64> = estimates.iter().map(Estimate::mean).collect();
     let places = steps(&logs, ALPHA);
     let ends = places.iter().skip(1).copied().chain([logs.len()]);
@@ -166,7 +166,7 @@ fn changes(estimates: &[Estimate], basis: Basis, points: &[Point]) -> Vec<Change
         // what is taken for the same between two results is so in a series.
         let small = step.mean().abs() <= SURE * noise.sqrt() || (basis == Basis::Exact && step.mean().abs() <= SAME);
         let (change, point) = (step.interval(CONFIDENCE).map(f64::exp_m1), &points[at]);
-        (!small).then(|| Change { at, file: point.file.clone(), git: point.git.clone(), change })
+        (!small).then(|| LevelChange { at, file: point.file.clone(), git: point.git.clone(), change })
     };
     begins.zip(places.iter().copied()).zip(ends).filter_map(change).collect()
 }

@@ -166,8 +166,8 @@ fn equal_arms_are_told_apart_far_too_often_where_order_or_pairing_is_given_up() 
 #[test]
 fn the_interval_covers_the_true_cost_about_as_often_as_it_says() {
     for rounds in [8, 12, 20] {
-        let covers = |told: Option<Interval>| {
-            told.is_some_and(|interval| !interval.map(|ratio| ratio.ln_1p() - 0.1).excludes_zero())
+        let covers = |interval: Option<Interval>| {
+            interval.is_some_and(|interval| !interval.map(|ratio| ratio.ln_1p() - 0.1).excludes_zero())
         };
         let [mean, typical] = shares(|seed| {
             let (none, full) = play(Order::Planned, rounds, 0.1, seed);

@@ -50,8 +50,8 @@ const LONGEST_DOWN: f64 = 4.0;
 const FEWEST_REQUESTS: f64 = 20.0;
 
 impl StepOutcome {
-    /// What `played` says of the service. That requests were written late is no excuse: a service that cannot keep up makes
-    /// the generator wait for its connections. That the generator turned to them late is: a failure is then its own.
+    /// Judges a step. That requests were written late is no excuse: a service that cannot keep up makes the generator wait
+    /// for its connections. That the generator turned to them late is one: the failure is then its own.
     pub fn of(played: &LoadResult, slo: &Slo) -> Self {
         let LoadResult { load, mix, response_us, wake_us, .. } = played;
         let answered = played.answered() == load.scheduled && mix.not_refused == 0;
@@ -75,16 +75,16 @@ fn starved(played: &LoadResult) -> bool {
     wake_us.is_some_and(|us| us > micros(MEDIAN_LATE_INVALID))
 }
 
-/// A rate that was tried, and what came of it.
+/// A rate that was tried, and whether it held.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
     /// The rate.
     pub rate: Rate,
-    /// What came of it.
+    /// Whether it held.
     pub outcome: StepOutcome,
 }
 
-/// What a search does next.
+/// The next action of a search.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
     /// It tries this rate.
@@ -147,9 +147,9 @@ impl Search {
         self.steps.push(step);
     }
 
-    /// What is next, after all that was noted. Whether the search has ended, and how, does not depend on where it started.
+    /// The next action after the steps so far. Whether the search has ended, and how, does not depend on where it started.
     pub fn next(&self) -> Next {
-        let Known { held, ceiling, rates } = Known::of(&self.steps);
+        let Bracket { held, ceiling, rates } = Bracket::of(&self.steps);
         // Each stride is the square of the last.
         let stride = |longest: f64| (1..rates).fold(self.stride, |stride, _| (stride * stride).min(longest));
         let next = match (held, ceiling) {
@@ -159,26 +159,26 @@ impl Search {
             }
             (Some(held), None) => rounded(held.as_f64() * stride(LONGEST_UP)),
             (None, Some(ceiling)) if ceiling.rate <= self.floor => match ceiling.cause() {
-                Some(Cause::Failed) => return Next::Undecided(Undecided::NeverHeld(ceiling.rate)),
-                Some(Cause::Starved) => return Next::Undecided(Undecided::AlwaysStarved(ceiling.rate)),
+                Some(CeilingCause::Failed) => return Next::Undecided(Undecided::NeverHeld(ceiling.rate)),
+                Some(CeilingCause::Starved) => return Next::Undecided(Undecided::AlwaysStarved(ceiling.rate)),
                 None => ceiling.rate,
             },
             (None, Some(ceiling)) => rounded(ceiling.rate.as_f64() / stride(LONGEST_DOWN)).max(self.floor),
-            (Some(held), Some(ceiling)) if ceiling.rate.as_f64() <= held.as_f64() * (1.0 + RESOLUTION) => {
-                match ceiling.cause() {
-                    Some(Cause::Failed) => return Next::Found(held),
-                    Some(Cause::Starved) => return Next::Undecided(Undecided::Starved { at: ceiling.rate, held }),
-                    None => ceiling.rate,
-                }
-            }
+            (Some(held), Some(ceiling)) if ceiling.rate.as_f64() <= held.as_f64() * (1.0 + RESOLUTION) => match ceiling
+                .cause()
+            {
+                Some(CeilingCause::Failed) => return Next::Found(held),
+                Some(CeilingCause::Starved) => return Next::Undecided(Undecided::Starved { at: ceiling.rate, held }),
+                None => ceiling.rate,
+            },
             (Some(held), Some(ceiling)) => rounded((held.as_f64() * ceiling.rate.as_f64()).sqrt()),
         };
         if self.steps.len() < MOST_STEPS { Next::Try(next) } else { Next::Undecided(Undecided::Endless) }
     }
 }
 
-/// What steps have shown.
-struct Known {
+/// The rates between which the answer lies, after the steps so far.
+struct Bracket {
     /// The highest rate that held.
     held: Option<Rate>,
     /// The lowest above it, none of whose tries did.
@@ -195,24 +195,24 @@ struct Ceiling {
     starved: u32,
 }
 
-/// What keeps a search from going above its ceiling.
-enum Cause {
+/// The reason why a search cannot go above its ceiling.
+enum CeilingCause {
     Failed,
     Starved,
 }
 
 impl Ceiling {
-    /// What it is made of; `None` while it may have been a hiccup.
-    fn cause(&self) -> Option<Cause> {
+    /// Its cause; `None` while it may have been a hiccup.
+    fn cause(&self) -> Option<CeilingCause> {
         match (self.failed, self.starved) {
-            (FAILURES.., _) => Some(Cause::Failed),
-            (_, STARVED..) => Some(Cause::Starved),
+            (FAILURES.., _) => Some(CeilingCause::Failed),
+            (_, STARVED..) => Some(CeilingCause::Starved),
             _ => None,
         }
     }
 }
 
-impl Known {
+impl Bracket {
     fn of(steps: &[Step]) -> Self {
         // How often each rate held, failed, and starved the generator: in the order of the outcomes.
         let mut tries: BTreeMap<Rate, [u32; 3]> = BTreeMap::new();

@@ -158,7 +158,7 @@ fn rates_at_which_the_generator_is_starved_are_no_answer_and_no_failure() {
 }
 
 #[test]
-fn what_cannot_be_decided_ends_with_its_reason() {
+fn a_search_that_cannot_decide_ends_with_its_reason() {
     let ends = |outcome| match carried_out(Search::from(per_second(10_000.0), STEP), |_, _| outcome) {
         (Next::Undecided(why), _) => why.to_string(),
         (other, _) => panic!("{other:?}"),

@@ -1,24 +1,29 @@
 //! Two stored results against each other. Pure: documents in, a comparison out.
 //!
-//! Two runs share no rounds, and what a machine does differs from day to day by more than most changes of code. What
-//! carries over is the ratio of an arm to the baseline of its own run, up to a deviation of each run that stored runs of the
-//! same code tell ([`BetweenRuns`]); allocations per request carry over as they are. Microseconds, response times, rates and
+//! Two runs share no rounds, and a machine differs from day to day by more than most changes of code. The ratio
+//! of an arm to the baseline of its own run carries over, up to a deviation of each run that is estimated from stored runs of
+//! the same code ([`BetweenRuns`]); allocations per request carry over as they are. Microseconds, response times, rates and
 //! memory do not: on a machine whose days differ by 4 %, comparing them raises a false alarm in 82 % of comparisons. They
 //! are compared on request alone, and as advice.
 
+mod conditions;
+mod run;
+
+pub use self::conditions::obstacles;
+pub(crate) use self::conditions::unreliable;
+pub(crate) use self::run::Run;
+
 use serde::Serialize;
-use serde_json::{Map, Value, json};
 use thiserror::Error;
 
+use self::conditions::common_arms;
 use crate::experiment::gate::{Gate, UnknownArm};
 use crate::experiment::metric::Metric;
-use crate::experiment::scenario::{Arm, Role, Scenario};
+use crate::experiment::scenario::{Arm, Role};
 use crate::record::interval::Interval;
-use crate::record::load::Verdict;
 use crate::record::machine::Tool;
-use crate::record::records::Header;
 use crate::record::result::Document;
-use crate::verdict::analysis::{CONFIDENCE, RoundValues, compared};
+use crate::verdict::analysis::{CONFIDENCE, compared};
 use crate::verdict::gate::{self, Judged, LogRatio};
 use crate::verdict::stats::{BetweenRuns, Estimate};
 
@@ -38,9 +43,9 @@ pub(crate) const SAME: f64 = 0.001;
 /// Power at which the detectable change is stated.
 const POWER: f64 = 0.8;
 
-/// How to compare.
+/// How to compare, and the gates.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct Criteria {
     /// Whether levels are compared too, because both ran on one machine in one state.
     pub same_machine: bool,
     /// How much worse the candidate may be; those of its scenario where there is none.
@@ -61,7 +66,7 @@ pub enum Refusal {
 /// One of the two.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Side {
-    /// What measured it.
+    /// The program that measured it.
     pub tool: Tool,
     /// When it began.
     pub started_at: String,
@@ -82,7 +87,7 @@ pub enum Basis {
 }
 
 impl Basis {
-    /// What carries over between stored runs of a metric, if anything does.
+    /// How a metric carries over between stored runs, if it does.
     pub(crate) fn portable(metric: Metric) -> Option<Self> {
         match metric {
             Metric::Capacity | Metric::Cpu | Metric::CpuRequest | Metric::AllocatedBytes => Some(Self::Ratio),
@@ -101,10 +106,10 @@ impl Basis {
 
 /// One arm by one metric.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Line {
+pub struct ComparedMetric {
     /// The arm.
     pub arm: String,
-    /// What is compared.
+    /// The metric compared.
     pub metric: Metric,
     /// How.
     pub basis: Basis,
@@ -127,7 +132,7 @@ pub struct Line {
     pub reason: Option<String>,
 }
 
-/// What a candidate is against a base.
+/// A candidate compared with a base.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
     /// `otelbench.comparison/1`.
@@ -140,10 +145,10 @@ pub struct Comparison {
     pub baseline: String,
     /// Stored runs that tell how much runs differ; `None` where there were too few, and a deviation was assumed.
     pub history: Option<usize>,
-    /// What to bear in mind.
+    /// Notes for the reader.
     pub notes: Vec<String>,
-    /// What changed, a line for each arm and metric.
-    pub lines: Vec<Line>,
+    /// The changes, a line for each arm and metric.
+    pub lines: Vec<ComparedMetric>,
     /// The gates.
     pub gates: Vec<Judged>,
 }
@@ -157,7 +162,7 @@ pub fn compare(
     base: &Document,
     candidate: &Document,
     history: &[Document],
-    options: &Options,
+    criteria: &Criteria,
 ) -> Result<Comparison, Refusal> {
     let mut reasons: Vec<String> = [unreliable("the base", base), unreliable("the candidate", candidate)].concat();
     reasons.extend(obstacles(&base.header, &candidate.header));
@@ -175,7 +180,7 @@ pub fn compare(
     stored.sort_by(|a, b| a.header.started_at.cmp(&b.header.started_at));
     stored.dedup_by(|a, b| a.header == b.header);
     let notes = notes(&base, &candidate, history.len(), stored.len());
-    let pair = Pair { base, candidate, stored: stored.into_iter().map(Run::of).collect(), options };
+    let pair = Pair { base, candidate, stored: stored.into_iter().map(Run::of).collect(), criteria };
     Ok(Comparison {
         schema: SCHEMA,
         base: pair.base.side(),
@@ -188,102 +193,7 @@ pub fn compare(
     })
 }
 
-/// What keeps a document from being relied on.
-pub(crate) fn unreliable(which: &str, document: &Document) -> Vec<String> {
-    let mut reasons = Vec::new();
-    if document.partial {
-        let rounds = &document.rounds;
-        reasons.push(format!(
-            "{which} is partial: {} of {} rounds were played to their end",
-            rounds.complete, rounds.planned
-        ));
-    }
-    if document.validity.verdict == Verdict::Invalid {
-        reasons.push(format!("{which} is invalid: {}", document.validity.causes.join("; ")));
-    }
-    reasons
-}
-
-/// In what two runs differ beside the code that they measured, so that they cannot be compared: the machine, the method, the
-/// scenario but for its name, its length and its gates, and what their common arms consist of. Empty where they can.
-pub fn obstacles(a: &Header, b: &Header) -> Vec<String> {
-    let mut obstacles = Vec::new();
-    differences("", &conditions(a), &conditions(b), &mut obstacles);
-    let common: Vec<(&Arm, &Arm)> = common_arms(&a.scenario, &b.scenario).collect();
-    for (one, other) in &common {
-        differences(&format!("arm {}", one.name), &parts(one), &parts(other), &mut obstacles);
-    }
-    if common.iter().all(|(arm, _)| arm.role == Role::Baseline) {
-        let arms = |scenario: &Scenario| scenario.arm_names().join(", ");
-        obstacles.push(format!(
-            "they have no arm in common to compare: {} and {}",
-            arms(&a.scenario),
-            arms(&b.scenario)
-        ));
-    }
-    obstacles
-}
-
-/// What a run was measured under, without the code that was.
-pub fn conditions(header: &Header) -> Value {
-    let Header { schema, tool, machine, scenario, .. } = header;
-    let mut resolved = json!(scenario);
-    if let Some(keys) = resolved.as_object_mut() {
-        // How long it lasts and the gates change how sure an answer is and not what it is; arms are compared one by one.
-        for key in ["name", "rounds", "until", "budget", "gates", "arms"] {
-            keys.remove(key);
-        }
-    }
-    // Patch releases of a kernel come by the week, and the scheduler and the network stack change with minor ones.
-    let kernel = machine.kernel.as_ref().map(|kernel| kernel.splitn(3, '.').take(2).collect::<Vec<_>>().join("."));
-    json!({
-        "schema": schema,
-        "tool": { "profile": tool.profile },
-        "machine": {
-            "cpu_model": machine.cpu_model,
-            "cores": machine.cores,
-            "kernel": kernel,
-            "governor": machine.governor,
-            "hypervisor": machine.hypervisor,
-        },
-        "scenario": resolved,
-        "baseline": scenario.arms.iter().find(|arm| arm.role == Role::Baseline).map(|arm| &arm.name),
-    })
-}
-
-/// What an arm consists of, without the words about it, and without the code, which is what may have changed: another build
-/// and a cost put in on purpose.
-fn parts(arm: &Arm) -> Value {
-    let mut parts = json!(arm);
-    if let Some(keys) = parts.as_object_mut() {
-        keys.remove("executable");
-        keys.remove("injected_us");
-    }
-    if let Some(mode) = parts.get_mut("mode").and_then(Value::as_object_mut) {
-        mode.remove("summary");
-    }
-    parts
-}
-
-fn common_arms<'a>(a: &'a Scenario, b: &'a Scenario) -> impl Iterator<Item = (&'a Arm, &'a Arm)> {
-    a.arms.iter().filter_map(|arm| Some((arm, b.arms.iter().find(|other| other.name == arm.name)?)))
-}
-
-/// Adds where two values differ, with the way to it.
-fn differences(path: &str, a: &Value, b: &Value, found: &mut Vec<String>) {
-    if let (Value::Object(a), Value::Object(b)) = (a, b) {
-        let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
-        for key in keys {
-            let value = |of: &Map<String, Value>| of.get(key).cloned().unwrap_or(Value::Null);
-            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-            differences(&path, &value(a), &value(b), found);
-        }
-    } else if a != b {
-        found.push(format!("{path}: {a} in the base, {b} in the candidate"));
-    }
-}
-
-/// What is said of two runs that do compare.
+/// Notes on two runs that can be compared.
 fn notes(base: &Run, candidate: &Run, given: usize, usable: usize) -> Vec<String> {
     let mut notes = Vec::new();
     let (one, other) = (&base.header.scenario, &candidate.header.scenario);
@@ -319,68 +229,8 @@ fn notes(base: &Run, candidate: &Run, given: usize, usable: usize) -> Vec<String
     notes
 }
 
-/// A document with the values of its rounds.
-pub(crate) struct Run<'a> {
-    pub(crate) header: &'a Header,
-    /// The arm that ratios are to.
-    pub(crate) baseline: String,
-    rounds: u32,
-    values: RoundValues,
-}
-
-impl<'a> Run<'a> {
-    pub(crate) fn of(document: &'a Document) -> Self {
-        let header = &document.header;
-        let baseline = header.scenario.arms.iter().find(|arm| arm.role == Role::Baseline);
-        Self {
-            header,
-            baseline: baseline.map(|arm| arm.name.clone()).unwrap_or_default(),
-            rounds: document.rounds.complete.saturating_sub(document.rounds.void.len() as u32),
-            values: RoundValues::of_valid(&document.clone().into_records()),
-        }
-    }
-
-    fn side(&self) -> Side {
-        Side { tool: self.header.tool.clone(), started_at: self.header.started_at.clone(), rounds: self.rounds }
-    }
-
-    /// The arm that the ratios of an arm are to; a baseline has none to itself.
-    pub(crate) fn reference(&self, arm: &str) -> Option<&str> {
-        let scenario = &self.header.scenario;
-        let arm = scenario.arms.iter().find(|other| other.name == arm)?;
-        scenario.reference(arm).map(|other| other.name.as_str()).filter(|other| *other != arm.name)
-    }
-
-    /// The mean of what the rounds say of an arm, on the scale on which it is compared: the logarithm.
-    pub(crate) fn estimate(&self, basis: Basis, arm: &str, metric: Metric) -> Result<Estimate, String> {
-        let logs = match basis {
-            Basis::Ratio => {
-                let reference = self.reference(arm).ok_or("it has no ratio to itself")?;
-                self.values.differences(arm, reference, metric)?.log_ratios
-            }
-            Basis::Exact | Basis::Level => {
-                let values = self.values.get(arm, metric)?;
-                values.iter().all(|value| *value > 0.0).then(|| values.iter().map(|value| value.ln()).collect())
-            }
-        };
-        let logs = logs.ok_or("no ratio: a round measured zero")?;
-        Estimate::of(&logs).ok_or_else(|| "an interval needs two rounds or more".into())
-    }
-
-    /// The mean as it is shown.
-    fn mean(&self, basis: Basis, arm: &str, metric: Metric) -> Option<f64> {
-        match basis {
-            Basis::Ratio => self.estimate(basis, arm, metric).ok().map(|log| log.mean().exp()),
-            Basis::Exact | Basis::Level => {
-                let values = self.values.get(arm, metric).ok()?;
-                Some(values.iter().sum::<f64>() / values.len() as f64)
-            }
-        }
-    }
-}
-
 /// A change on the logarithmic scale, and the deviation that each run was allowed.
-struct Change {
+struct LogChange {
     estimate: Estimate,
     between: Option<BetweenRuns>,
 }
@@ -390,16 +240,16 @@ struct Pair<'a> {
     base: Run<'a>,
     candidate: Run<'a>,
     stored: Vec<Run<'a>>,
-    options: &'a Options,
+    criteria: &'a Criteria,
 }
 
 impl Pair<'_> {
-    fn lines(&self) -> Vec<Line> {
+    fn lines(&self) -> Vec<ComparedMetric> {
         let mut lines = Vec::new();
         for (arm, _) in common_arms(&self.base.header.scenario, &self.candidate.header.scenario) {
             for metric in compared(&self.base.header.scenario) {
                 let portable = self.portable(&arm.name, metric);
-                let level = self.options.same_machine && portable != Some(Basis::Exact);
+                let level = self.criteria.same_machine && portable != Some(Basis::Exact);
                 let bases = portable.into_iter().chain(level.then_some(Basis::Level));
                 lines.extend(bases.map(|basis| self.line(basis, &arm.name, metric)));
             }
@@ -407,13 +257,13 @@ impl Pair<'_> {
         lines
     }
 
-    /// What carries over between the two of an arm and metric; a baseline has no ratio to itself.
+    /// How an arm's metric carries over between the two; a baseline has no ratio to itself.
     fn portable(&self, arm: &str, metric: Metric) -> Option<Basis> {
         Basis::portable(metric).filter(|basis| *basis == Basis::Exact || self.base.reference(arm).is_some())
     }
 
-    fn line(&self, basis: Basis, arm: &str, metric: Metric) -> Line {
-        let mut line = Line {
+    fn line(&self, basis: Basis, arm: &str, metric: Metric) -> ComparedMetric {
+        let mut line = ComparedMetric {
             arm: arm.into(),
             metric,
             basis,
@@ -428,11 +278,11 @@ impl Pair<'_> {
         };
         match self.change(basis, arm, metric) {
             Err(reason) => line.reason = Some(reason),
-            Ok(Change { estimate, between }) => {
+            Ok(LogChange { estimate, between }) => {
                 let change = estimate.interval(CONFIDENCE).map(f64::exp_m1);
                 line.resolved = change.excludes_zero();
                 line.change = Some(change);
-                // What is without noise shows every change that is not taken for the same.
+                // A value without noise shows every change that does not count as the same.
                 line.mde_relative = Some(estimate.detectable(CONFIDENCE, POWER).exp_m1().max(match basis {
                     Basis::Exact => SAME,
                     Basis::Ratio | Basis::Level => 0.0,
@@ -444,7 +294,7 @@ impl Pair<'_> {
     }
 
     /// The change of the candidate.
-    fn change(&self, basis: Basis, arm: &str, metric: Metric) -> Result<Change, String> {
+    fn change(&self, basis: Basis, arm: &str, metric: Metric) -> Result<LogChange, String> {
         let estimate = |run: &Run| run.estimate(basis, arm, metric);
         let (base, candidate) = (
             estimate(&self.base).map_err(|reason| format!("in the base: {reason}"))?,
@@ -455,12 +305,12 @@ impl Pair<'_> {
             Basis::Ratio => ASSUMED_RATIO,
             Basis::Level => ASSUMED_LEVEL,
             Basis::Exact => {
-                return Ok(Change { estimate: self.exact(arm, metric).unwrap_or(difference), between: None });
+                return Ok(LogChange { estimate: self.exact(arm, metric).unwrap_or(difference), between: None });
             }
         };
         let stored: Vec<Estimate> = self.stored.iter().filter_map(|run| estimate(run).ok()).collect();
         let between = BetweenRuns::of(&stored).unwrap_or_else(|| BetweenRuns::assumed(assumed));
-        Ok(Change { estimate: difference.with(&between), between: Some(between) })
+        Ok(LogChange { estimate: difference.with(&between), between: Some(between) })
     }
 
     /// The change of a number that all rounds of a run agree on; `None` where they do not.
@@ -482,7 +332,7 @@ impl Pair<'_> {
         let names = |wanted: &dyn Fn(&Arm) -> bool| -> Vec<&str> {
             arms.iter().filter(|arm| wanted(arm)).map(|arm| arm.name.as_str()).collect()
         };
-        let gates = if self.options.gates.is_empty() { &candidate.gates } else { &self.options.gates };
+        let gates = if self.criteria.gates.is_empty() { &candidate.gates } else { &self.criteria.gates };
         let (known, treatments) = (names(&|_| true), names(&|arm| arm.role == Role::Treatment));
         let cases = gate::cases(gates, &known, &treatments, |metric, arm| self.log_ratio(metric, arm))?;
         Ok(gate::judge(cases))
@@ -503,7 +353,7 @@ impl Pair<'_> {
                 None => "it was not searched for; `otelbench capacity` does".into(),
             });
         }
-        let level = self.options.same_machine.then_some(Basis::Level);
+        let level = self.criteria.same_machine.then_some(Basis::Level);
         let basis = self.portable(arm, metric).or(level).ok_or(
             "nothing of it carries over between stored runs; --same-machine compares it all the same, and a run in which \
              both take turns compares it well",

@@ -17,20 +17,20 @@ fn seeded(seed: u32, day: f64, ratio: f64) -> Document {
     Document::of(records)
 }
 
-fn compared_with(base: &Document, candidate: &Document, options: &Options) -> Comparison {
-    compare(base, candidate, &[], options).unwrap()
+fn compared_with(base: &Document, candidate: &Document, criteria: &Criteria) -> Comparison {
+    compare(base, candidate, &[], criteria).unwrap()
 }
 
-fn line(comparison: &Comparison, metric: Metric, basis: Basis) -> &Line {
+fn line(comparison: &Comparison, metric: Metric, basis: Basis) -> &ComparedMetric {
     comparison.lines.iter().find(|line| line.arm == "full" && line.metric == metric && line.basis == basis).unwrap()
 }
 
-fn gated(texts: &[&str]) -> Options {
-    Options { same_machine: false, gates: texts.iter().map(|text| text.parse().unwrap()).collect() }
+fn gated(texts: &[&str]) -> Criteria {
+    Criteria { same_machine: false, gates: texts.iter().map(|text| text.parse().unwrap()).collect() }
 }
 
 fn reasons(base: &Document, candidate: &Document) -> Vec<String> {
-    match compare(base, candidate, &[], &Options::default()) {
+    match compare(base, candidate, &[], &Criteria::default()) {
         Err(Refusal::Incomparable(reasons)) => reasons,
         other => panic!("{other:?}"),
     }
@@ -38,11 +38,11 @@ fn reasons(base: &Document, candidate: &Document) -> Vec<String> {
 
 #[test]
 fn a_slower_day_is_no_change_and_a_dearer_mode_is() {
-    let same_machine = Options { same_machine: true, gates: Vec::new() };
+    let same_machine = Criteria { same_machine: true, gates: Vec::new() };
     let slower = compared_with(&document(1.0, 1.4), &seeded(1, 1.2, 1.4), &same_machine);
     assert!(!line(&slower, Metric::Cpu, Basis::Ratio).resolved);
     assert!(line(&slower, Metric::Cpu, Basis::Level).resolved);
-    let dearer = compared_with(&document(1.0, 1.4), &seeded(1, 1.2, 1.54), &Options::default());
+    let dearer = compared_with(&document(1.0, 1.4), &seeded(1, 1.2, 1.54), &Criteria::default());
     let change = line(&dearer, Metric::Cpu, Basis::Ratio);
     assert!(
         change.resolved && change.change.is_some_and(|c| c.low > 0.05 && c.low < 0.1 && c.high > 0.1),
@@ -82,7 +82,8 @@ fn a_metric_that_does_not_carry_over_never_passes_a_gate_unless_the_machine_is_t
         let judged = compared_with(&document(1.0, 1.4), &seeded(1, 1.0, 1.4), &gated(&[&gate])).gates;
         assert!(matches!(judged[0].outcome, GateOutcome::Absent { .. }), "{judged:?}");
     }
-    let same_machine = Options { same_machine: true, ..gated(&["response_us_p99=50%", "cpu_us_per_request:none=50%"]) };
+    let same_machine =
+        Criteria { same_machine: true, ..gated(&["response_us_p99=50%", "cpu_us_per_request:none=50%"]) };
     let judged = compared_with(&document(1.0, 1.4), &seeded(1, 1.0, 1.4), &same_machine).gates;
     assert!(judged.iter().all(|judged| judged.outcome == GateOutcome::Holds), "{judged:?}");
     let baseline = compared_with(&document(1.0, 1.4), &seeded(1, 1.0, 1.4), &gated(&["cpu_us_per_request:none=50%"]));
@@ -94,7 +95,7 @@ fn the_gates_of_the_candidates_scenario_hold_where_no_others_are_given() {
     let mut candidate = seeded(1, 1.0, 1.6);
     candidate.header.scenario.gates = gated(&["cpu_us_per_request=5%"]).gates;
     assert_eq!(
-        compared_with(&document(1.0, 1.4), &candidate, &Options::default()).gates[0].outcome,
+        compared_with(&document(1.0, 1.4), &candidate, &Criteria::default()).gates[0].outcome,
         GateOutcome::Fails
     );
     let wider = gated(&["cpu_us_per_request=25%"]);
@@ -158,7 +159,7 @@ fn every_difference_of_machine_method_and_scenario_is_named() {
 }
 
 #[test]
-fn what_does_not_change_the_answer_is_no_obstacle() {
+fn differences_that_do_not_change_the_answer_are_no_obstacle() {
     let mut candidate = seeded(1, 1.0, 1.4);
     let header = &mut candidate.header;
     header.machine.kernel = Some("Linux 6.0.17-generic".into());
@@ -185,7 +186,7 @@ fn a_search_and_a_run_do_not_compare_and_two_searches_do_by_their_capacities() {
 }
 
 #[test]
-fn what_is_partial_or_invalid_is_refused_by_its_name() {
+fn partial_and_invalid_results_are_refused_by_name() {
     let mut records = fixture::run(8, |arm, round| 20.0 * noise(arm, round));
     records.slices.pop();
     let partial = reasons(&Document::of(records), &document(1.0, 1.0));
@@ -231,7 +232,7 @@ fn stored_runs_tell_how_much_runs_differ_and_the_candidate_does_not_excuse_itsel
     let (base, candidate) = (document(1.0, 1.4), seeded(1, 1.0, 1.4));
     let history: Vec<Document> = (2..8).map(|seed| seeded(seed, 1.0, 1.4)).collect();
     let between = |history: &[Document]| {
-        let comparison = compare(&base, &candidate, history, &Options::default()).unwrap();
+        let comparison = compare(&base, &candidate, history, &Criteria::default()).unwrap();
         (comparison.history, line(&comparison, Metric::Cpu, Basis::Ratio).between_runs.unwrap())
     };
     assert_eq!(between(&[]), (None, ASSUMED_RATIO));

@@ -1,8 +1,8 @@
 //! Statistics of paired comparisons. Pure; every formula with its source.
 //!
 //! The unit is the round: each value here is one round's difference between an arm and the baseline of the same round.
-//! What these methods are worth on noise as it is on real machines — slow drift, bursts, heavy tails — is held by the
-//! simulations among the tests of [`crate::verdict::analysis`]; each function by itself is held against SciPy.
+//! How these methods do on the noise of real machines — slow drift, bursts, heavy tails — is shown by the simulations among
+//! the tests of [`crate::verdict::analysis`]; each function by itself is tested against SciPy.
 
 mod binomial;
 mod holm;

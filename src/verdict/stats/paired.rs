@@ -15,7 +15,7 @@ pub struct Paired {
 }
 
 impl Paired {
-    /// Summarises differences; `None` for fewer than two, of which no spread can be told.
+    /// Summarises differences; `None` for fewer than two, which have no spread.
     pub fn of(differences: &[f64]) -> Option<Self> {
         let n = differences.len();
         if n < 2 {
@@ -57,7 +57,7 @@ impl Paired {
     /// One-sided p of the hypothesis that the true mean is `limit` or more; small where it is below.
     pub fn p_below(&self, limit: f64) -> f64 {
         let distance = self.mean - limit;
-        // Without spread and without a distance there is nothing to tell by, as at t = 0.
+        // Without spread and without a distance there is no evidence, as at t = 0.
         let t = if distance == 0.0 { 0.0 } else { distance / self.standard_error() };
         student::cdf(t, self.freedom())
     }
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_between_runs_widens_the_interval_and_no_number_of_rounds_narrows_it() {
+    fn variance_between_runs_widens_the_interval_and_no_number_of_rounds_narrows_it() {
         let paired = Paired::of(&[0.03, 0.01, 0.02, 0.04]).unwrap();
         let widened = paired.with_variance(1e-4).with_variance(2e-4);
         let expected = (paired.standard_error().powi(2) + 3e-4).sqrt();

@@ -7,7 +7,7 @@ use super::student;
 /// Power at which the rounds needed are stated.
 const POWER: f64 = 0.8;
 
-/// What differences say of a claim about their true mean.
+/// Whether differences confirm a claim about their true mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ruling {
     /// It holds.
@@ -16,7 +16,7 @@ pub enum Ruling {
     Refuted,
     /// Too few rounds, too much noise, or two tests that disagree.
     Inconclusive {
-        /// Rounds in all that decide with 80 % power if mean and spread are as observed; `None` where that cannot be told,
+        /// Rounds in all that decide with 80 % power if mean and spread are as observed; `None` where that is not known,
         /// or takes more than 100 000.
         rounds_needed: Option<u32>,
     },

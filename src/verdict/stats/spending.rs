@@ -111,7 +111,7 @@ impl Density {
         f64::midpoint(low, high)
     }
 
-    /// What goes on below `bound` at `now`, for the next step of this much information.
+    /// The runs that go on, being below `bound` at `now`, for the next step of this much information.
     fn until(&self, now: f64, bound: f64, step: f64) -> Self {
         let sd = (now - self.from).sqrt();
         let low = -REACH * now.sqrt();

@@ -11,8 +11,8 @@ const SIDE: usize = 2;
 /// Shuffles that a step is judged by; the standard error of a p of 0.05 is then 0.005.
 const SHUFFLES: u32 = 1_999;
 
-/// Fewest values of which a step can be told: of ten, the halves are as far apart in 4 of 252 orders, and a step that leaves
-/// three on one side cannot be told any more.
+/// Fewest values in which a step can be found: of ten, the halves are as far apart in 4 of 252 orders, and a step that leaves
+/// three on one side cannot be found any more.
 pub const FEWEST: usize = 10;
 
 /// The places where the level of `values` changes: the index of the first value of each new level, in order. A series whose
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_strangest_stretch_is_told_by_its_mean_and_its_length() {
+    fn the_strangest_stretch_is_found_by_its_mean_and_its_length() {
         // 2, 2 against 1, 1, 1: the means differ by 1, and √(2 · 3 / 5) = 1.0954; any other stretch has less.
         let (stretch, contrast) = strangest(&[1.0, 1.0, 1.0, 2.0, 2.0]);
         assert!(stretch == (0..3) || stretch == (3..5), "{stretch:?}");
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn of_few_values_or_the_same_ones_no_step_is_told() {
+    fn few_or_equal_values_have_no_step() {
         let step = |n: usize| (0..n).map(|index| if index < n / 2 { 0.0 } else { 9.0 }).collect::<Vec<_>>();
         assert_eq!(steps(&step(9), 0.05), Vec::<usize>::new());
         assert_eq!(steps(&[1.0; 20], 0.05), Vec::<usize>::new());

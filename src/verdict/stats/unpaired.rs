@@ -23,8 +23,8 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// The mean of `values` with its standard error s/√n on n − 1 degrees of freedom; `None` for fewer than two, of which
-    /// no spread can be told.
+    /// The mean of `values` with its standard error s/√n on n − 1 degrees of freedom; `None` for fewer than two,
+    /// which have no spread.
     pub fn of(values: &[f64]) -> Option<Self> {
         let n = values.len();
         if n < 2 {
@@ -36,7 +36,7 @@ impl Estimate {
         Some(Self { mean, variance: squares / freedom / n as f64, between_runs: 0.0, freedom })
     }
 
-    /// What is known without error.
+    /// A value without error.
     pub fn exact(value: f64) -> Self {
         Self { mean: value, variance: 0.0, between_runs: 0.0, freedom: MOST_FREEDOM }
     }
@@ -96,7 +96,7 @@ impl Estimate {
     /// One-sided p of the hypothesis that the truth is at least `limit`: small where it is below.
     pub fn p_below(&self, limit: f64) -> f64 {
         let distance = self.mean - limit;
-        // Without spread and without a distance there is nothing to tell by, as at t = 0.
+        // Without spread and without a distance there is no evidence, as at t = 0.
         let t = if distance == 0.0 { 0.0 } else { distance / self.variance.sqrt() };
         student::cdf(t, self.freedom)
     }
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_between_runs_widens_the_interval_by_as_much_as_is_known_of_it() {
+    fn variance_between_runs_widens_the_interval_with_the_doubt_about_it() {
         // numpy and scipy, with means = [0.01, 0.03, -0.02, 0.015] of se² 1e-4 each: S = numpy.var(means, ddof=1);
         // tau2 = S - 1e-4; v, d = the variance and degrees of freedom of b - a; V = v + 2 * tau2;
         // df = V**2 / (v**2 / d + (2 * S)**2 / 3); stats.t.interval(0.95, df, loc=1.115, scale=V**0.5);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_for_granted_costs_no_degrees_of_freedom() {
+    fn an_assumed_variance_costs_no_degrees_of_freedom() {
         let known = Estimate::exact(0.0).with(&BetweenRuns::assumed(0.5)).interval(0.95);
         assert!((known.high - 1.959_964 * 0.5_f64.sqrt()).abs() < 4e-4, "{known:?}");
     }
@@ -281,12 +281,12 @@ mod tests {
     }
 
     #[test]
-    fn of_one_value_nothing_is_told() {
+    fn one_value_gives_no_estimate() {
         assert_eq!(Estimate::of(&[1.0]), None);
     }
 
     #[test]
-    fn what_is_known_without_error_is_on_one_side_for_sure() {
+    fn an_exact_value_is_on_one_side_of_any_limit() {
         let exact = Estimate::exact(0.1);
         assert_eq!((exact.p_above(0.05), exact.p_below(0.05)), (0.0, 1.0));
         assert_eq!(exact.below(0.1, 0.05, 8), Ruling::Confirmed);
