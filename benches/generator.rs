@@ -87,7 +87,7 @@ fn requests(c: &mut Criterion) {
     ] {
         let settings: Settings = toml::from_str(settings).expect("it is written as it should be");
         let scenario = Scenario::resolve(settings).expect("nothing in it is a contradiction");
-        let workload = Workload::new(1, 1, &scenario.payload);
+        let workload = Workload::new(1, 1, &scenario.generator.payload);
         let (mut bytes, mut seq) = (Vec::new(), 0);
         group.bench_function(name, |b| {
             b.iter(|| {

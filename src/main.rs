@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use otelbench::cli::{self, Cli, Command};
 use otelbench::commands::{self, Failure};
-use otelbench::experiment::scenario::Endpoint;
 use otelbench::lab::meter::allocations::CountingAllocator;
 
 #[global_allocator]
@@ -45,10 +44,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             commands::trend::run(&options.files, options.metric, options.same_machine, options.format)
         }
         Command::Report(options) => commands::report::run(&options.result, options.format),
-        Command::Serve(options) => {
-            let endpoint = options.endpoint.as_ref().map(Endpoint::as_str);
-            commands::serve::run(&options.mode, options.addr, endpoint, options.payment_delay)
-        }
+        Command::Serve(options) => commands::serve::run(&options),
         Command::Sink(options) => commands::sink::run(options.addr, options.fault, options.format),
         Command::Modes(options) => commands::modes::run(options.mode.as_ref(), options.format),
         Command::Selftest(options) => commands::selftest::run(&options),

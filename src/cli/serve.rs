@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::experiment::mode::{self, Mode};
 use crate::experiment::scenario::Endpoint;
+use crate::experiment::service::ServiceSettings;
 use crate::experiment::units::parse_duration;
 
 /// `otelbench serve`.
@@ -24,7 +25,14 @@ pub struct ServeOptions {
     pub endpoint: Option<Endpoint>,
     /// Simulated payment duration
     #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = parse_duration)]
-    pub payment_delay: Duration,
+    payment_delay: Duration,
+}
+
+impl ServeOptions {
+    /// The settings of the service.
+    pub fn service(&self) -> ServiceSettings {
+        ServiceSettings { payment_delay: self.payment_delay, ..ServiceSettings::default() }
+    }
 }
 
 const EXAMPLES: &str = "\

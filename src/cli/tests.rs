@@ -5,7 +5,8 @@ use crate::experiment::arrivals::Arrivals;
 use crate::experiment::generator::Pacing;
 use crate::experiment::payload::UserIds;
 use crate::experiment::placement::{IdleCores, Pinning};
-use crate::experiment::scenario::{Isolation, Payment, Settings, Transport, Until};
+use crate::experiment::scenario::{Isolation, Settings, Transport, Until};
+use crate::experiment::service::Payment;
 
 #[test]
 fn the_command_line_is_consistent() {

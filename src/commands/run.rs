@@ -9,7 +9,8 @@ use tokio::runtime::Runtime;
 
 use super::{Failure, Signal, enough_descriptors, enough_ports, gated, print, signalled, signals};
 use crate::experiment::plan::Plan;
-use crate::experiment::scenario::{Format, Isolation, Payment, Scenario, ScenarioError, Settings, Transport};
+use crate::experiment::scenario::{Format, Isolation, Scenario, ScenarioError, Settings, Transport};
+use crate::experiment::service::Payment;
 use crate::lab::progress::Progress;
 use crate::lab::trial::{self, LiveLanes, TrialError};
 use crate::os::cores::KeptAwake;
@@ -137,8 +138,8 @@ pub(super) fn play(scenario: &Scenario, seed: u64, out: &Path, quiet: bool) -> R
 
 /// Plays what is left of a plan.
 fn conduct_plan(scenario: &Scenario, plan: Plan, mut log: RecordLog, quiet: bool) -> Result<Outcome, Failure> {
-    enough_descriptors(scenario.connections, descriptors(scenario))?;
-    enough_ports(scenario.connections)?;
+    enough_descriptors(scenario.generator.connections, descriptors(scenario))?;
+    enough_ports(scenario.generator.connections)?;
     let cut = measure(scenario, plan, &mut log, quiet)?;
     Ok((Document::of(log.into_records()), cut))
 }
@@ -276,9 +277,9 @@ pub(super) fn make_way(out: &Path) -> Result<(), Failure> {
 
 /// Descriptors that connections take in the process that holds most of them.
 fn descriptors(scenario: &Scenario) -> usize {
-    let connections = scenario.connections;
+    let connections = scenario.generator.connections;
     // A lane holds both ends of those to its payment service, at most one for every order under way.
-    let payments = match scenario.payment {
+    let payments = match scenario.service.payment {
         Payment::Inside => 0,
         Payment::Http => connections * 2,
     };

@@ -1,12 +1,12 @@
 //! `otelbench serve`.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 
 use super::{Failure, signalled, signals};
-use crate::experiment::mode::Mode;
+use crate::cli::ServeOptions;
+use crate::experiment::scenario::Endpoint;
 use crate::record::account::Account;
 use crate::sut::service::{self, Config};
 use crate::sut::telemetry::{Destination, Telemetry};
@@ -18,7 +18,8 @@ const BOUND: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When the address is taken or the mode cannot be put in place; and the signal that ended it.
-pub fn run(mode: &Mode, addr: SocketAddr, endpoint: Option<&str>, payment_delay: Duration) -> Result<(), Failure> {
+pub fn run(options: &ServeOptions) -> Result<(), Failure> {
+    let ServeOptions { mode, addr, endpoint, .. } = options;
     let usage = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name(service::THREAD)
@@ -26,12 +27,13 @@ pub fn run(mode: &Mode, addr: SocketAddr, endpoint: Option<&str>, payment_delay:
         .build()
         .map_err(|e| usage(&e))?;
     let listener = runtime
-        .block_on(TcpListener::bind(addr))
+        .block_on(TcpListener::bind(*addr))
         .map_err(|e| Failure::Usage(format!("--addr {addr}: cannot listen there: {e}")))?;
     let bound = listener.local_addr().map_err(|e| usage(&e))?;
-    let telemetry = Telemetry::install(mode, &Destination::at(endpoint)).map_err(|e| usage(&e))?;
-    let config = Config { payment_delay, payment_service: None };
-    let routes = service::router(mode.handlers, config, telemetry.scrape());
+    let telemetry =
+        Telemetry::install(mode, &Destination::at(endpoint.as_ref().map(Endpoint::as_str))).map_err(|e| usage(&e))?;
+    let config = Config { settings: options.service(), payment_service: None };
+    let routes = service::router(mode.handlers, &config, telemetry.scrape());
     eprintln!("order service in mode {} on http://{bound}; Ctrl-C stops it", mode.name);
 
     let (signal, served) = runtime.block_on(async {

@@ -1,13 +1,44 @@
-//! How the load generator is set up: how it waits, and how many threads a rate takes. What plays the load is
+//! How the load generator is set up: its settings, and how many threads a rate takes. What plays the load is
 //! [`crate::generator`].
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::experiment::payload::Payload;
 use crate::experiment::units::Rate;
 
 /// Requests per second that one shard carries without being late: about a third of what it makes at full speed, since a
 /// thread that is always busy cannot turn to an arrival when it is due.
 const SHARD_RATE: f64 = 50_000.0;
+
+/// Settings of the generator of a lane, the same from the scenario that is stored to the lane that runs it.
+///
+/// A field that is added here reaches scenario, lane protocol and generator at once. Give it a default and leave it out of
+/// what is written where it has that: documents and lanes of earlier builds do not know it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct GeneratorSettings {
+    /// What the requests are made of.
+    #[serde(default)]
+    pub payload: Payload,
+    /// How the generator waits for the next arrival.
+    pub pacing: Pacing,
+    /// Keep-alive connections.
+    pub connections: usize,
+    /// Threads of the generator, which share them.
+    #[serde(default = "one_shard")]
+    pub shards: usize,
+    /// Longest time from writing a request to the end of its answer.
+    #[serde(with = "humantime_serde")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub timeout: Duration,
+}
+
+/// Documents from before there were several have been measured with one.
+fn one_shard() -> usize {
+    1
+}
 
 /// How the generator waits for the next arrival.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

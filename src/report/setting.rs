@@ -2,7 +2,8 @@
 
 use super::cells::count;
 use crate::experiment::payload::{Entry, Payload, Share};
-use crate::experiment::scenario::{Collector, Isolation, Payment, Role, Scenario, Transport, Until};
+use crate::experiment::scenario::{Collector, Isolation, Role, Scenario, Transport, Until};
+use crate::experiment::service::Payment;
 use crate::record::machine::{Machine, Tool};
 use crate::record::result::Document;
 
@@ -48,7 +49,7 @@ pub(super) fn setting(document: &Document) -> Vec<String> {
     ];
     lines.extend(stopping(document));
     lines.extend(other_build(document));
-    lines.extend((scenario.payload != Payload::default()).then(|| payload(&scenario.payload)));
+    lines.extend((scenario.generator.payload != Payload::default()).then(|| payload(&scenario.generator.payload)));
     lines
 }
 
@@ -67,14 +68,14 @@ fn threads(scenario: &Scenario) -> String {
     match (scenario.transport, scenario.isolation) {
         (Transport::Direct, _) => format!(
             "no sockets, {} at a time, service and generator on one thread{}, both in CPU/req",
-            count(scenario.connections as u64, "call"),
+            count(scenario.generator.connections as u64, "call"),
             on_cores(&scenario.placement.service),
         ),
         (Transport::Tcp, isolation) => format!(
             "{}, {}{}{}, generator in the {}{}",
-            count(scenario.connections as u64, "connection"),
-            count(scenario.service_threads as u64, "service thread"),
-            if scenario.payment == Payment::Http { " and as many of the payment service" } else { "" },
+            count(scenario.generator.connections as u64, "connection"),
+            count(scenario.service.threads as u64, "service thread"),
+            if scenario.service.payment == Payment::Http { " and as many of the payment service" } else { "" },
             on_cores(&scenario.placement.service),
             if isolation == Isolation::Process { "parent" } else { "lane" },
             on_cores(&scenario.placement.generator),

@@ -3,7 +3,8 @@
 use console::measure_text_width;
 
 use super::*;
-use crate::experiment::scenario::{Payment, Role, Transport};
+use crate::experiment::scenario::{Role, Transport};
+use crate::experiment::service::Payment;
 use crate::record::interval::Interval;
 use crate::record::load::Verdict;
 use crate::record::records::Records;
@@ -51,7 +52,7 @@ fn a_troubled_run_in_a_terminal() {
 fn an_unusual_payload_is_described() {
     let mut records = run();
     assert!(!shown(run()).contains("users"));
-    records.header.scenario.payload = serde_json::from_str(
+    records.header.scenario.generator.payload = serde_json::from_str(
         r#"{"users": 100000, "user_ids": "zipf:1.1", "error_share": 0.015,
             "mix": [{"endpoint": "order", "weight": 9, "items": 3}, {"endpoint": "healthz", "weight": 1}]}"#,
     )
@@ -86,7 +87,7 @@ fn a_run_without_sockets_says_that_service_and_generator_shared_a_thread() {
 #[test]
 fn a_run_over_two_services_says_so() {
     let mut records = run();
-    records.header.scenario.payment = Payment::Http;
+    records.header.scenario.service.payment = Payment::Http;
     let setting = View::of(&Document::of(records)).setting;
     assert!(setting[2].contains("1 service thread and as many of the payment service on core 1"), "{setting:?}");
 }

@@ -18,10 +18,11 @@ use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest
 use opentelemetry_proto::tonic::common::v1::any_value;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use otelbench::experiment::arrivals::Arrivals;
-use otelbench::experiment::generator::Pacing;
+use otelbench::experiment::generator::{GeneratorSettings, Pacing};
 use otelbench::experiment::mode::Mode;
 use otelbench::experiment::payload::Payload;
-use otelbench::experiment::scenario::{Payment, Transport};
+use otelbench::experiment::scenario::Transport;
+use otelbench::experiment::service::{Payment, ServiceSettings};
 use otelbench::experiment::units::Rate;
 use otelbench::generator::Load;
 use otelbench::lab::lane::host::{Lane, Whereabouts};
@@ -70,9 +71,7 @@ impl Orders {
             mode: self.mode.clone(),
             destination: Destination::at(Some(endpoint)),
             transport: Transport::Tcp,
-            payment: self.payment,
-            payment_delay: Duration::ZERO,
-            service_threads: 2,
+            service: ServiceSettings { payment: self.payment, payment_delay: Duration::ZERO, threads: 2 },
             service_cores: Vec::new(),
             generator: None,
             injected_ns: None,
@@ -84,14 +83,16 @@ impl Orders {
         GeneratorSetup {
             nonce: NONCE,
             seed: SEED,
-            payload: self.payload.clone(),
+            settings: GeneratorSettings {
+                payload: self.payload.clone(),
+                pacing: Pacing::Timer,
+                connections: 4,
+                shards: 1,
+                timeout: Duration::from_secs(30),
+            },
             recorded_share: self.mode.recorded_share(),
-            connections: 4,
-            shards: 1,
-            pacing: Pacing::Timer,
             may_spin: false,
             cores: Vec::new(),
-            timeout: Duration::from_secs(30),
         }
     }
 

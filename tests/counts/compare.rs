@@ -119,7 +119,7 @@ fn results_that_differ_in_more_than_the_code_are_not_compared() {
     let folder = tempfile::tempdir().unwrap();
     let elsewhere = made(&folder, "elsewhere.json", |records| {
         records.header.machine.cpu_model = Some("Abacus 9000".into());
-        records.header.scenario.connections = 99;
+        records.header.scenario.generator.connections = 99;
     });
     let refused = compared(&stored(), &elsewhere, "");
     ends(

@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{Tra
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use otelbench::experiment::mode::{self, Handlers, Metrics, Mode};
 use otelbench::experiment::payload::Payload;
-use otelbench::experiment::scenario::Payment;
+use otelbench::experiment::service::Payment;
 use otelbench::lab::lane::host::{Lane, Whereabouts};
 use otelbench::lab::trial::{order_trees, trees};
 use otelbench::lab::workload::Workload;

@@ -111,7 +111,7 @@ fn a_mix_of_requests_is_measured_and_its_refusals_are_no_fault() {
     });
     assert!(stdout(&output).contains("50 users, zipf:1.1, 5 % of the orders refused as asked, 4 × order of 3 items"));
     let document = document(&out);
-    let payload = &document.header.scenario.payload;
+    let payload = &document.header.scenario.generator.payload;
     assert_eq!((payload.users.get(), payload.error_share.millionths()), (50, 50_000));
     for slice in &document.records {
         let (counts, mix) = (&slice.played.load, &slice.played.mix);

@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 use crate::experiment::arrivals::Arrivals;
 use crate::experiment::claims::own::ClaimSelection;
 use crate::experiment::gate::Gate;
-use crate::experiment::generator::Pacing;
-use crate::experiment::payload::Payload;
+use crate::experiment::generator::GeneratorSettings;
 use crate::experiment::placement::Placement;
+use crate::experiment::service::ServiceSettings;
 use crate::experiment::slo::Slo;
 use crate::experiment::units::Rate;
 
@@ -77,33 +77,16 @@ pub struct Scenario {
     /// Arrival process, such as `constant` or `ramp:1000..20000`.
     #[cfg_attr(test, schemars(with = "String", regex(pattern = "^(constant|poisson|(ramp|steps|bursts|sine):.+)$")))]
     pub arrivals: Arrivals,
-    /// What the requests are made of.
-    #[serde(default)]
-    pub payload: Payload,
-    /// How the generator waits for the next arrival.
-    pub pacing: Pacing,
+    /// How its generator is set up.
+    #[serde(flatten)]
+    pub generator: GeneratorSettings,
     /// What carries the requests.
     pub transport: Transport,
     /// Where the generator runs.
     pub isolation: Isolation,
-    /// Keep-alive connections.
-    pub connections: usize,
-    /// Threads of the generator, which share them.
-    #[serde(default = "one_shard")]
-    pub shards: usize,
-    /// Time a request may take from when it was written.
-    #[serde(with = "humantime_serde")]
-    #[cfg_attr(test, schemars(with = "String"))]
-    pub timeout: Duration,
-    /// Where the payment is made.
-    #[serde(default)]
-    pub payment: Payment,
-    /// What the payment takes.
-    #[serde(with = "humantime_serde")]
-    #[cfg_attr(test, schemars(with = "String"))]
-    pub payment_delay: Duration,
-    /// Worker threads of the service's runtime, and of the payment service's where there is one.
-    pub service_threads: usize,
+    /// How its order service is set up.
+    #[serde(flatten)]
+    pub service: ServiceSettings,
     /// The cores that generator and service are kept on.
     pub placement: Placement,
     /// Where telemetry is sent.
@@ -161,20 +144,6 @@ pub enum Transport {
     Direct,
 }
 
-/// Where the payment of an order is made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum Payment {
-    /// In the order service, in a task of its own.
-    #[default]
-    Inside,
-    /// By a service of its own, over HTTP/1.1 and loopback: with threads of its own in the same process, whose CPU time is
-    /// charged to the requests as well, and in modes with spans a resource and exporters of its own. One trace then spans two
-    /// services.
-    Http,
-}
-
 /// Where the generator runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -185,11 +154,6 @@ pub enum Isolation {
     InProcess,
     /// In the parent, over loopback.
     Process,
-}
-
-/// What documents from before there were several have been measured with.
-fn one_shard() -> usize {
-    1
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use super::modes::mode_names;
-use super::{Endpoint, Faults, Format, Isolation, ModeName, OwnModes, Payment, ScenarioError, Transport, Until};
+use super::{Endpoint, Faults, Format, Isolation, ModeName, OwnModes, ScenarioError, Transport, Until};
 use crate::experiment::arrivals::Arrivals;
 use crate::experiment::claims::own::ClaimTables;
 use crate::experiment::gate::Gate;
@@ -21,6 +21,7 @@ use crate::experiment::generator::Pacing;
 use crate::experiment::mode::{self, Mode, UnknownMode};
 use crate::experiment::payload::{Mix, Share, UserIds};
 use crate::experiment::placement::{IdleCores, Pinning};
+use crate::experiment::service::Payment;
 use crate::experiment::slo::Slo;
 use crate::experiment::units::{Rate, parse_duration, parse_positive_duration};
 

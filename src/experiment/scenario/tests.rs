@@ -125,18 +125,18 @@ fn gates_are_written_in_a_scenario_as_in_a_flag() {
 #[test]
 fn a_resolved_scenario_says_what_auto_came_to() {
     let scenario = Scenario::resolve(Settings::default()).unwrap();
-    assert_eq!(scenario.pacing, Pacing::Timer);
+    assert_eq!(scenario.generator.pacing, Pacing::Timer);
 }
 
 #[test]
 fn direct_calls_are_made_in_clumps_from_where_the_service_would_be_unless_told_otherwise() {
     let resolved = |text| Scenario::resolve(parse(text).unwrap());
     let (direct, tcp) = (resolved("transport = \"direct\"").unwrap(), resolved("service_threads = 1").unwrap());
-    assert_eq!((direct.pacing, direct.service_threads), (Pacing::Coarse, 1));
+    assert_eq!((direct.generator.pacing, direct.service.threads), (Pacing::Coarse, 1));
     assert_eq!(direct.placement.generator, tcp.placement.service);
     assert_eq!(direct.placement.service, tcp.placement.service);
-    assert_eq!(resolved("transport = \"direct\"\npacing = \"spin\"").unwrap().pacing, Pacing::Spin);
-    assert_eq!(tcp.pacing, Pacing::Timer);
+    assert_eq!(resolved("transport = \"direct\"\npacing = \"spin\"").unwrap().generator.pacing, Pacing::Spin);
+    assert_eq!(tcp.generator.pacing, Pacing::Timer);
 }
 
 #[test]

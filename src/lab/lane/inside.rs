@@ -17,7 +17,8 @@ use tracing::Dispatch;
 
 use super::LOOPBACK;
 use super::protocol::{self, Command, OLDEST, PROTOCOL, Reply, Start};
-use crate::experiment::scenario::{Payment, Transport};
+use crate::experiment::scenario::Transport;
+use crate::experiment::service::Payment;
 use crate::experiment::units::micros;
 use crate::generator::{self, Client, Generator, Handler, Load};
 use crate::lab::meter::allocations;
@@ -173,22 +174,20 @@ impl Running {
             return Err(InsideError::Protocol(start.protocol));
         }
         let mut telemetry = Telemetry::install(&start.mode, &start.destination)?;
-        let payments = match start.payment {
+        let payments = match start.service.payment {
             Payment::Inside => None,
             Payment::Http => Some(payment_service(&start, &mut telemetry)?),
         };
-        let config = service::Config {
-            payment_delay: start.payment_delay,
-            payment_service: payments.as_ref().map(|(_, serving)| serving.addr),
-        };
-        let routes = service::router(start.mode.handlers, config, telemetry.scrape());
+        let payment_service = payments.as_ref().map(|(_, serving)| serving.addr);
+        let config = service::Config { settings: start.service.clone(), payment_service };
+        let routes = service::router(start.mode.handlers, &config, telemetry.scrape());
         let routes = match start.injected_ns {
             None => routes,
             Some(ns) => service::burning(routes, Duration::from_nanos(ns)),
         };
         let (runtime, serving, client, roles) = match start.transport {
             Transport::Tcp => {
-                let runtime = service_runtime(service::THREAD, start.service_threads, start.service_cores, None)?;
+                let runtime = service_runtime(service::THREAD, start.service.threads, start.service_cores, None)?;
                 let serving = Serving::start(&runtime, routes)?;
                 let client = Client::Raw(serving.addr);
                 (runtime, Some(serving), client, ROLES)
@@ -268,8 +267,8 @@ impl Running {
 fn payment_service(start: &Start, telemetry: &mut Telemetry) -> Result<(Runtime, Serving), InsideError> {
     let subscriber = telemetry.payment_service(&start.mode, &start.destination)?;
     let cores = start.service_cores.clone();
-    let runtime = service_runtime(service::PAYMENT_THREAD, start.service_threads, cores, subscriber)?;
-    let serving = Serving::start(&runtime, service::payment_router(start.mode.handlers, start.payment_delay))?;
+    let runtime = service_runtime(service::PAYMENT_THREAD, start.service.threads, cores, subscriber)?;
+    let serving = Serving::start(&runtime, service::payment_router(start.mode.handlers, &start.service))?;
     Ok((runtime, serving))
 }
 

@@ -4,20 +4,22 @@
 //!
 //! - What is added to a command has a default, is not written when it has it, and is refused by a lane that does not know it.
 //!   An older lane thus does what it is asked, or says that it cannot; it never does something else in silence.
+//!   The settings of service and generator are part of a command, key for key: a field that is added to
+//!   [`ServiceSettings`] or [`GeneratorSettings`] is added here. serde does not promise that `flatten` works together with
+//!   `deny_unknown_fields`; with structs it does, and a test below holds it.
 //! - What is added to a reply has a default; what a reader does not know of a reply it ignores.
 //! - A change of any other kind is a new [`PROTOCOL`]. Each side states its own, and the newer of the two decides whether it
 //!   still speaks the other's: down to [`OLDEST`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::experiment::generator::Pacing;
+use crate::experiment::generator::GeneratorSettings;
 use crate::experiment::mode::Mode;
-use crate::experiment::payload::Payload;
-use crate::experiment::scenario::{Payment, Transport};
+use crate::experiment::scenario::Transport;
+use crate::experiment::service::ServiceSettings;
 use crate::generator::{Client, Load, Target};
 use crate::lab::workload::Workload;
 use crate::record::account::Account;
@@ -69,14 +71,10 @@ pub struct Start {
     pub destination: Destination,
     /// What carries the requests.
     pub transport: Transport,
-    /// Where payments are made.
-    pub payment: Payment,
-    /// What the payment takes.
-    #[serde(with = "humantime_serde")]
-    pub payment_delay: Duration,
-    /// Worker threads of the service's runtime, and of the payment service's.
-    pub service_threads: usize,
-    /// The cores that the workers of both are kept on; empty for any.
+    /// How the service is set up.
+    #[serde(flatten)]
+    pub service: ServiceSettings,
+    /// The cores that the workers of the service and of the payment service are kept on; empty for any.
     pub service_cores: Vec<usize>,
     /// The generator to run inside; `None` when the parent drives the load.
     pub generator: Option<GeneratorSetup>,
@@ -93,37 +91,30 @@ pub struct GeneratorSetup {
     pub nonce: u64,
     /// Seeds what is drawn for each request.
     pub seed: u64,
-    /// What the requests are made of.
-    pub payload: Payload,
+    /// How it is set up.
+    #[serde(flatten)]
+    pub settings: GeneratorSettings,
     /// Share of the traces that the caller has recorded, from 0 to 1.
     pub recorded_share: f64,
-    /// Keep-alive connections.
-    pub connections: usize,
-    /// Threads that share them.
-    pub shards: usize,
-    /// How to wait for the next arrival.
-    pub pacing: Pacing,
     /// Whether it may look at the clock instead of sleeping.
     pub may_spin: bool,
     /// The cores that its threads are kept on; empty for any.
     pub cores: Vec<usize>,
-    /// Time a request may take.
-    #[serde(with = "humantime_serde")]
-    pub timeout: Duration,
 }
 
 impl GeneratorSetup {
     /// The target that this setup drives over `client`.
     pub fn target(self, client: Client) -> Target {
+        let GeneratorSettings { payload, pacing, connections, shards, timeout } = self.settings;
         Target {
-            requests: Arc::new(Workload::new(self.nonce, self.seed, &self.payload).recording(self.recorded_share)),
-            connections: self.connections,
-            shards: self.shards,
+            requests: Arc::new(Workload::new(self.nonce, self.seed, &payload).recording(self.recorded_share)),
+            connections,
+            shards,
             client,
-            pacing: self.pacing,
+            pacing,
             may_spin: self.may_spin,
             cores: self.cores,
-            timeout: self.timeout,
+            timeout,
         }
     }
 }
@@ -197,10 +188,14 @@ mod tests {
     #[test]
     fn a_lane_refuses_what_it_does_not_know_and_a_parent_does_not_mind() {
         let said = |nth: usize| -> Value { serde_json::from_str(VERSION_5.lines().nth(nth).unwrap()).unwrap() };
-        let (mut start, mut ready) = (said(0), said(1));
-        start["weather"] = "fair".into();
-        let error = serde_json::from_value::<Command>(start).unwrap_err().to_string();
-        assert!(error.contains("unknown field `weather`"), "{error}");
+        let (start, mut ready) = (said(0), said(1));
+        let refused = |start: Value| serde_json::from_value::<Command>(start).unwrap_err().to_string();
+        let mut with = start.clone();
+        with["weather"] = "fair".into();
+        assert!(refused(with).contains("unknown field `weather`"));
+        let mut with = start;
+        with["generator"]["weather"] = "fair".into();
+        assert!(refused(with).contains("unknown field `weather`"));
         ready["weather"] = "fair".into();
         assert!(matches!(serde_json::from_value(ready).unwrap(), Reply::Ready { .. }));
     }

@@ -32,7 +32,7 @@ fn written(workload: &Workload, seq: u64) -> (Vec<u8>, Kind) {
 
 /// Settings as a scenario file has them, resolved.
 fn payload(settings: &str) -> Payload {
-    crate::experiment::scenario::Scenario::resolve(toml::from_str(settings).unwrap()).unwrap().payload
+    crate::experiment::scenario::Scenario::resolve(toml::from_str(settings).unwrap()).unwrap().generator.payload
 }
 
 /// Stored results can be compared with new ones only while the default is what has always been sent.

@@ -163,8 +163,7 @@ fn nest(depth: u64) {
 fn time_orders(handlers: Handlers, tend: impl FnMut(), most: u64) -> Result<Timed, LaunchError> {
     let orders = orders()?;
     let order = |turn: u64| orders[turn as usize % ORDERS].clone();
-    let config = Config { payment_delay: Duration::ZERO, payment_service: None };
-    let routes = service::router(handlers, config, None);
+    let routes = service::router(handlers, &Config::default(), None);
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let refused = Cell::new(0);
     let place = |turn| {

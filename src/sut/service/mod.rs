@@ -28,6 +28,7 @@ use tower::ServiceExt;
 use tower::util::MapRequestLayer;
 
 use crate::experiment::mode::Handlers;
+use crate::experiment::service::ServiceSettings;
 
 use self::instruments::{
     Bare, BareSpawn, ByHandles, ByMacros, ByOpenTelemetry, ByUser, Careless, Counting, Instrumented, Instruments,
@@ -44,11 +45,11 @@ pub const PAYMENT_THREAD: &str = "payment";
 /// Renders the metrics for a scrape.
 pub type Scrape = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// How the service is set up.
-#[derive(Clone, Copy, Debug)]
+/// How the service is set up, and whom it calls.
+#[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// What the payment takes.
-    pub payment_delay: Duration,
+    /// Its settings.
+    pub settings: ServiceSettings,
     /// Where the payment service listens; `None` where the order service charges payments itself.
     pub payment_service: Option<SocketAddr>,
 }
@@ -60,7 +61,7 @@ struct Shop<I, P> {
 }
 
 /// The service's routes, with handlers that record as `handlers` says; `GET /metrics` answers if there is a `scrape`.
-pub fn router(handlers: Handlers, config: Config, scrape: Option<Scrape>) -> Router {
+pub fn router(handlers: Handlers, config: &Config, scrape: Option<Scrape>) -> Router {
     let routes = match handlers {
         Handlers::Bare => orders(Bare, config),
         Handlers::Macros => recorded(ByMacros, Instrumented, config),
@@ -79,19 +80,19 @@ pub fn router(handlers: Handlers, config: Config, scrape: Option<Scrape>) -> Rou
     }
 }
 
-/// The routes of the payment service, with handlers that record as `handlers` says. What a payment takes is up to
-/// `payment_delay`.
-pub fn payment_router(handlers: Handlers, payment_delay: Duration) -> Router {
+/// The routes of the payment service, with handlers that record as `handlers` says.
+pub fn payment_router(handlers: Handlers, settings: &ServiceSettings) -> Router {
+    let delay = settings.payment_delay;
     match handlers {
-        Handlers::Bare => payment::routes(Bare, payment_delay),
-        Handlers::Slim => payment::routes(Slim, payment_delay),
+        Handlers::Bare => payment::routes(Bare, delay),
+        Handlers::Slim => payment::routes(Slim, delay),
         Handlers::Macros
         | Handlers::Cached
         | Handlers::Otel
         | Handlers::Logging
         | Handlers::Careless
         | Handlers::BareSpawn
-        | Handlers::Naive => payment::routes(Instrumented, payment_delay),
+        | Handlers::Naive => payment::routes(Instrumented, delay),
     }
 }
 
@@ -108,12 +109,12 @@ fn exposition(text: String) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
-fn recorded(counting: impl Counting, spans: impl Spans, config: Config) -> Router {
+fn recorded(counting: impl Counting, spans: impl Spans, config: &Config) -> Router {
     orders(Recording { counting, spans }, config)
 }
 
-fn orders<I: Instruments>(instruments: I, config: Config) -> Router {
-    let delay = config.payment_delay;
+fn orders<I: Instruments>(instruments: I, config: &Config) -> Router {
+    let delay = config.settings.payment_delay;
     match config.payment_service {
         None => shop(instruments, Here { delay }),
         Some(addr) => shop(instruments, There::at(addr, delay)),

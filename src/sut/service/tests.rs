@@ -11,15 +11,19 @@ use super::*;
 
 const GOOD: &str = r#"{"user":"ada","items":["tea"],"quantity":2,"amount":9.5}"#;
 
+fn settings(payment_delay: Duration) -> ServiceSettings {
+    ServiceSettings { payment_delay, ..ServiceSettings::default() }
+}
+
 fn config(payment_delay: Duration) -> Config {
-    Config { payment_delay, payment_service: None }
+    Config { settings: settings(payment_delay), payment_service: None }
 }
 
 async fn start(
     handlers: Handlers,
     payment_delay: Duration,
 ) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<io::Result<()>>) {
-    serve(router(handlers, config(payment_delay), None)).await
+    serve(router(handlers, &config(payment_delay), None)).await
 }
 
 async fn serve(routes: Router) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<io::Result<()>>) {
@@ -93,7 +97,7 @@ async fn shutdown_answers_what_is_under_way() {
 async fn shutdown_is_bounded_when_a_request_never_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let routes = router(Handlers::Bare, config(Duration::from_secs(1_000_000)), None);
+    let routes = router(Handlers::Bare, &config(Duration::from_secs(1_000_000)), None);
     let (stop, stopped) = oneshot::channel::<()>();
     let served = tokio::spawn(run(listener, routes, async { drop(stopped.await) }, Duration::from_secs(5)));
     let mut stream = TcpStream::connect(addr).await.unwrap();
@@ -105,15 +109,15 @@ async fn shutdown_is_bounded_when_a_request_never_ends() {
 
 /// The order service in front of this payment service.
 async fn before(payment_service: SocketAddr, handlers: Handlers) -> (SocketAddr, oneshot::Sender<()>) {
-    let config = Config { payment_delay: Duration::ZERO, payment_service: Some(payment_service) };
-    let (addr, stop, _) = serve(router(handlers, config, None)).await;
+    let config = Config { payment_service: Some(payment_service), ..Config::default() };
+    let (addr, stop, _) = serve(router(handlers, &config, None)).await;
     (addr, stop)
 }
 
 #[tokio::test]
 async fn a_payment_service_takes_and_refuses_what_the_order_service_would() {
     for handlers in [Handlers::Bare, Handlers::Cached, Handlers::Careless, Handlers::BareSpawn, Handlers::Slim] {
-        let (payments, _closed_later, _) = serve(payment_router(handlers, Duration::ZERO)).await;
+        let (payments, _closed_later, _) = serve(payment_router(handlers, &ServiceSettings::default())).await;
         let (addr, _stop) = before(payments, handlers).await;
         let answer = send(addr, post_order(GOOD)).await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"order_id\":\"order-"), "{answer}");

@@ -138,7 +138,7 @@ fn every_difference_of_machine_method_and_scenario_is_named() {
     header.machine.governor = Some("powersave".into());
     header.machine.hypervisor = None;
     header.tool.profile = "debug".into();
-    header.scenario.connections += 1;
+    header.scenario.generator.connections += 1;
     header.scenario.placement.service = vec![3];
     header.scenario.arms[2].mode.traces.as_mut().unwrap().queue += 1;
     let reasons = reasons(&base, &candidate);
