@@ -18,7 +18,7 @@ fn every_option_of_run_reaches_the_settings() {
     let line = "otelbench run s.toml --rps 5 --mode metrics,full --baseline bare --no-placebo --rounds 3 --slices 4 \
                 --slice 2s --warmup 1s --seed 9 --arrivals poisson --users 9 --user-ids uniform --error-share 0.5 --personal \
                 --pacing spin --pinning none --idle-cores awake --shards 2 --transport tcp --isolation process \
-                --connections 7 --timeout 3s --payment http --payment-delay 50ms --service-threads 2 --endpoint http://h:1 --fault hang \
+                --connections 7 --timeout 3s --payment http --payment-delay 50ms --service-threads 2 --request-header x-tenant:blue --endpoint http://h:1 --fault hang \
                 --against b --max-regression rss_bytes=5% --until resolved --budget 5m --out o.json \
                 --format json --quiet";
     let Ok(Cli { command: Command::Run(args) }) = Cli::try_parse_from(line.split_whitespace()) else {
@@ -45,6 +45,7 @@ fn every_option_of_run_reaches_the_settings() {
         user_ids: Some(UserIds::Uniform),
         error_share: Some(_),
         personal: Some(true),
+        request_headers: Some(_),
         mix: None,
         pacing: Some(Pacing::Spin),
         pinning: Some(Pinning::None),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::experiment::payload::Payload;
+use crate::experiment::request_header::RequestHeader;
 use crate::experiment::units::Rate;
 
 /// Requests per second that one shard carries without being late: about a third of what it makes at full speed, since a
@@ -22,6 +23,10 @@ pub struct GeneratorSettings {
     /// What the requests are made of.
     #[serde(default)]
     pub payload: Payload,
+    /// Headers of every request, beside those that the generator writes itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    pub request_headers: Vec<RequestHeader>,
     /// How the generator waits for the next arrival.
     pub pacing: Pacing,
     /// Keep-alive connections.

@@ -10,6 +10,7 @@ pub mod mode;
 pub mod payload;
 pub mod placement;
 pub mod plan;
+pub mod request_header;
 pub mod scenario;
 pub mod service;
 pub mod slo;

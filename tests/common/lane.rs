@@ -85,6 +85,7 @@ impl Orders {
             seed: SEED,
             settings: GeneratorSettings {
                 payload: self.payload.clone(),
+                request_headers: Vec::new(),
                 pacing: Pacing::Timer,
                 connections: 4,
                 shards: 1,

@@ -56,6 +56,12 @@ fn a_bad_flag_is_refused_by_its_name() {
     refused(&ran("run --users 0"), &["--users"]);
     refused(&ran("run --user-ids zipf:0"), &["--user-ids", "such as zipf:1.1"]);
     refused(&ran("run --error-share 1.5"), &["--error-share", "from 0 to 1"]);
+    refused(&ran("run --request-header x-tenant"), &["--request-header", "write it as NAME:VALUE"]);
+    refused(
+        &ran("run --request-header Host:b"),
+        &["--request-header", "the generator sets `host` itself; leave it out"],
+    );
+    refused(&ran("capacity --request-header baggage:b"), &["--request-header", "the generator sets `baggage` itself"]);
     refused(&ran("run --endpoint localhost"), &["--endpoint", "http://localhost:4317"]);
     refused(&ran("run --transport direct --isolation process"), &["--transport direct", "--isolation process"]);
     refused(&ran("run --transport direct --service-threads 2"), &["--transport direct", "--service-threads 2"]);
@@ -63,6 +69,10 @@ fn a_bad_flag_is_refused_by_its_name() {
     refused(&ran("run --mode full,full"), &["--mode", "twice"]);
     refused(&ran("run --mode none --no-placebo"), &["nothing to compare"]);
     refused(&ran("walk"), &["walk"]);
+    refused(&ran("run --slo p99=10ms"), &["--slo is no option of `run`", "otelbench capacity"]);
+    refused(&ran("claims --payment http"), &["--payment is no option of `claims`", "scenario file"]);
+    refused(&ran("claims --personal"), &["--personal is no option of `claims`"]);
+    refused(&ran("selftest --mode full"), &["--mode is no option of `selftest`"]);
 }
 
 #[test]

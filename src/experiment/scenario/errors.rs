@@ -134,6 +134,14 @@ pub enum ScenarioError {
         "--error-share is the share of the orders to be refused, and the mix has none; add {{ endpoint = \"order\" }} to it, or leave --error-share out"
     )]
     NothingToRefuse,
+    /// A server would refuse the requests.
+    #[error("--request-header: {many} headers are more than the {most} that a request may have beside its own")]
+    TooManyHeaders {
+        /// How many there are.
+        many: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// A capacity is asked for without saying within what.
     #[error("the SLO is missing: say what must hold with --slo p99=10ms, or with slo = \"p99=10ms\" in the scenario")]
     NoSlo,

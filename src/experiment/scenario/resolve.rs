@@ -11,6 +11,7 @@ use crate::experiment::generator::{GeneratorSettings, Pacing, shards};
 use crate::experiment::mode::{self, Mode};
 use crate::experiment::payload::{Payload, Share};
 use crate::experiment::placement::{IdleCores, Placement};
+use crate::experiment::request_header::RequestHeader;
 use crate::experiment::service::{Payment, ServiceSettings};
 use crate::experiment::slo::Slo;
 use crate::experiment::units::Rate;
@@ -20,6 +21,9 @@ use crate::os::cores;
 const ROUNDS: u32 = 8;
 /// Rounds at most of a run that may end before its last.
 const ROUNDS_AT_MOST: u32 = 30;
+
+/// Most headers that are added to a request: with its own, what servers and the parser of direct calls take.
+const MOST_HEADERS: usize = 50;
 
 /// The overload that a capacity step shows unless its length is given, as a share of the capacity.
 const OVERLOAD_SHOWN: f64 = 0.02;
@@ -192,8 +196,23 @@ impl Settings {
             (Pacing::Auto, Transport::Direct) => Pacing::Coarse,
             (asked, _) => asked.resolved(),
         };
-        let timeout = self.timeout.unwrap_or(Duration::from_secs(5));
-        Ok(GeneratorSettings { payload: self.payload()?, pacing, connections, shards, timeout })
+        Ok(GeneratorSettings {
+            payload: self.payload()?,
+            request_headers: self.request_headers()?,
+            pacing,
+            connections,
+            shards,
+            timeout: self.timeout.unwrap_or(Duration::from_secs(5)),
+        })
+    }
+
+    /// The headers that are added to every request.
+    fn request_headers(&self) -> Result<Vec<RequestHeader>, ScenarioError> {
+        let headers = self.request_headers.clone().unwrap_or_default();
+        match headers.len() {
+            0..=MOST_HEADERS => Ok(headers),
+            many => Err(ScenarioError::TooManyHeaders { many, most: MOST_HEADERS }),
+        }
     }
 
     /// What the requests are made of.

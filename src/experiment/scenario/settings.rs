@@ -21,6 +21,7 @@ use crate::experiment::generator::Pacing;
 use crate::experiment::mode::{self, Mode, UnknownMode};
 use crate::experiment::payload::{Mix, Share, UserIds};
 use crate::experiment::placement::{IdleCores, Pinning};
+use crate::experiment::request_header::RequestHeader;
 use crate::experiment::service::Payment;
 use crate::experiment::slo::Slo;
 use crate::experiment::units::{Rate, parse_duration, parse_positive_duration};
@@ -39,7 +40,7 @@ macro_rules! settings {
         $(#[$meta])*
         pub struct Settings {
             $($(#[$key_meta])* #[arg(skip)] pub $key: Option<$key_type>,)*
-            $($($(#[$option_meta])* #[arg(long, help_heading = $heading)] pub $option: Option<$option_type>,)*)*
+            $($(#[arg(long, help_heading = $heading)] $(#[$option_meta])* pub $option: Option<$option_type>,)*)*
         }
 
         impl Settings {
@@ -101,6 +102,11 @@ settings! {
         #[arg(value_name = "SHARE", allow_negative_numbers = true)]
         #[serde(alias = "error-share")]
         error_share: Share,
+        /// Header to send with every request, such as x-tenant:blue; stored in the result, so not the place for a secret. Can be
+        /// repeated
+        #[arg(long = "request-header", value_name = "NAME:VALUE")]
+        #[serde(default, alias = "request-headers", deserialize_with = "one_or_many")]
+        request_headers: Vec<RequestHeader>,
         /// Put a card number and an e-mail address into every order
         #[arg(num_args = 0, default_missing_value = "true")]
         personal: bool,

@@ -123,6 +123,30 @@ fn gates_are_written_in_a_scenario_as_in_a_flag() {
 }
 
 #[test]
+fn request_headers_are_written_in_a_scenario_as_in_a_flag_and_stored() {
+    let stored = |settings| {
+        let scenario = Scenario::resolve(settings).unwrap();
+        let json = serde_json::to_value(&scenario).unwrap();
+        assert_eq!(serde_json::from_value::<Scenario>(json.clone()).unwrap(), scenario);
+        json.get("request_headers").cloned()
+    };
+    let several = "request_headers = [\"x-tenant:blue\", \"Authorization: Bearer abc\"]";
+    assert_eq!(
+        stored(parse(several).unwrap()),
+        Some(serde_json::json!(["x-tenant: blue", "authorization: Bearer abc"]))
+    );
+    assert_eq!(stored(parse("request_headers = \"a:b\"").unwrap()), Some(serde_json::json!(["a: b"])));
+    let flags = Settings { request_headers: Some(vec!["c:d".parse().unwrap()]), ..Settings::default() };
+    assert_eq!(stored(flags.or(parse(several).unwrap())), Some(serde_json::json!(["c: d"])));
+    // Documents are as they were where there is none.
+    assert_eq!(stored(Settings::default()), None);
+    let error = parse("rps = 5\nrequest_headers = \"Host: b\"").unwrap_err();
+    assert!(error.contains("line 2") && error.contains("the generator sets `host` itself"), "{error}");
+    let many = Settings { request_headers: Some(vec!["a:b".parse().unwrap(); 51]), ..Settings::default() };
+    assert!(matches!(Scenario::resolve(many), Err(ScenarioError::TooManyHeaders { many: 51, most: 50 })));
+}
+
+#[test]
 fn a_resolved_scenario_says_what_auto_came_to() {
     let scenario = Scenario::resolve(Settings::default()).unwrap();
     assert_eq!(scenario.generator.pacing, Pacing::Timer);

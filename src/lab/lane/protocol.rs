@@ -105,9 +105,10 @@ pub struct GeneratorSetup {
 impl GeneratorSetup {
     /// The target that this setup drives over `client`.
     pub fn target(self, client: Client) -> Target {
-        let GeneratorSettings { payload, pacing, connections, shards, timeout } = self.settings;
+        let GeneratorSettings { payload, request_headers, pacing, connections, shards, timeout } = self.settings;
+        let workload = Workload::with_headers(self.nonce, self.seed, &payload, &request_headers);
         Target {
-            requests: Arc::new(Workload::new(self.nonce, self.seed, &payload).recording(self.recorded_share)),
+            requests: Arc::new(workload.recording(self.recorded_share)),
             connections,
             shards,
             client,
@@ -160,8 +161,14 @@ pub enum Reply {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Mutex;
+
+    use axum::Router;
+    use axum::http::HeaderMap;
     use serde_json::Value;
+
+    use super::*;
+    use crate::generator::{Generator, Handler};
 
     /// What a parent and a lane of version 5 said to each other.
     const VERSION_5: &str = include_str!("protocol/5.jsonl");
@@ -198,6 +205,37 @@ mod tests {
         assert!(refused(with).contains("unknown field `weather`"));
         ready["weather"] = "fair".into();
         assert!(matches!(serde_json::from_value(ready).unwrap(), Reply::Ready { .. }));
+    }
+
+    #[test]
+    fn request_headers_are_said_where_there_are_any_and_reach_the_service_over_sockets_and_without() {
+        let mut said: Value = serde_json::from_str(VERSION_5.lines().next().unwrap()).unwrap();
+        said["generator"]["request_headers"] = serde_json::json!(["x-tenant: blue"]);
+        let Command::Start(start) = serde_json::from_value(said.clone()).unwrap() else { panic!("no start") };
+        assert_eq!(serde_json::to_value(Command::Start(start.clone())).unwrap(), said);
+        let setup = GeneratorSetup { cores: Vec::new(), ..start.generator.unwrap() };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            let heard = Arc::clone(&seen);
+            let routes = Router::new().fallback(async move |headers: HeaderMap| {
+                heard.lock().unwrap().push(headers.get("x-tenant").cloned());
+            });
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let addr = listener.local_addr().unwrap();
+            tokio::spawn(axum::serve(listener, routes.clone()).into_future());
+            let direct = Handler::new(move |request| crate::sut::service::call(routes.clone(), request));
+            for client in [Client::Raw(addr), Client::Direct(direct)] {
+                let generator = Generator::start(setup.clone().target(client)).await.unwrap();
+                let Ok(Command::Play(load)) = serde_json::from_str(VERSION_5.lines().nth(2).unwrap()) else {
+                    panic!("no load")
+                };
+                let completed = generator.play(load).await.unwrap().load.completed;
+                let seen = std::mem::take(&mut *seen.lock().unwrap());
+                assert!(completed > 0 && seen.len() as u64 == completed, "{completed} completed, {} seen", seen.len());
+                assert!(seen.iter().all(|value| value.as_ref().is_some_and(|value| value == "blue")), "{seen:?}");
+            }
+        });
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod draw;
 
 use crate::experiment::payload::{Entry, Payload};
+use crate::experiment::request_header::RequestHeader;
 use crate::generator::{Kind, Requests};
 use crate::sink::Caller;
 
@@ -70,6 +71,12 @@ struct PersonalFields {
 impl Workload {
     /// The workload of one lane: `nonce`, made non-zero, begins its trace ids, and `seed` decides what is drawn.
     pub fn new(nonce: u64, seed: u64, payload: &Payload) -> Self {
+        Self::with_headers(nonce, seed, payload, &[])
+    }
+
+    /// The same with these headers in every request.
+    pub fn with_headers(nonce: u64, seed: u64, payload: &Payload, headers: &[RequestHeader]) -> Self {
+        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
         let user_digits = (payload.users.get() - 1).checked_ilog10().map_or(1, |log| log + 1).max(USER_DIGITS) as usize;
         Self {
             nonce: nonce | 1,
@@ -82,7 +89,7 @@ impl Workload {
                 .mix
                 .entries()
                 .iter()
-                .map(|entry| Template::new(*entry, user_digits, payload.personal))
+                .map(|entry| Template::new(*entry, user_digits, payload.personal, &headers))
                 .collect(),
         }
     }
@@ -141,11 +148,13 @@ impl Workload {
 }
 
 impl Template {
-    fn new(entry: Entry, user_digits: usize, personal: bool) -> Self {
+    /// `headers` are whole lines.
+    fn new(entry: Entry, user_digits: usize, personal: bool, headers: &str) -> Self {
         let items = match entry {
             Entry::Order { items, .. } => items as usize,
             Entry::Healthz { .. } => {
-                return Self { bytes: b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n".to_vec(), order: None };
+                let request = format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n");
+                return Self { bytes: request.into_bytes(), order: None };
             }
         };
         let user = "0".repeat(user_digits);
@@ -156,26 +165,30 @@ impl Template {
             String::new()
         };
         let body = format!(r#"{{"user":"user-{user}","items":[{list}],"quantity":1,"amount":10.5{more}}}"#);
-        let request = format!(
+        let head = format!(
             "POST /order HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-             traceparent: 00-{:032x}-{:016x}-01\r\nbaggage: user_id=user-{user}\r\ncontent-length: {}\r\n\r\n{body}",
+             traceparent: 00-{:032x}-{:016x}-01\r\nbaggage: user_id=user-{user}\r\ncontent-length: {}\r\n{headers}\r\n",
             0,
             0,
             body.len()
         );
-        let after = |mark: &str| request.find(mark).map_or(0, |at| at + mark.len());
+        let after = |text: &str, mark: &str| text.find(mark).map_or(0, |at| at + mark.len());
+        // The first of its kind is the workload's own: other headers come after it.
+        let in_head = |mark| after(&head, mark);
+        // Whatever stands in a header, the body is looked at alone.
+        let in_body = |mark| head.len() + after(&body, mark);
         let order = OrderFields {
-            trace_id: after("traceparent: 00-"),
-            baggage_user: after("user_id=user-"),
-            user: after("\"user\":\"user-"),
-            first_item: after("sku-"),
+            trace_id: in_head("traceparent: 00-"),
+            baggage_user: in_head("user_id=user-"),
+            user: in_body("\"user\":\"user-"),
+            first_item: in_body("sku-"),
             items,
-            quantity: after("\"quantity\":"),
-            amount: after("\"amount\":"),
+            quantity: in_body("\"quantity\":"),
+            amount: in_body("\"amount\":"),
             personal: personal
-                .then(|| PersonalFields { card: after("\"card\":\""), email_user: after("\"email\":\"user-") }),
+                .then(|| PersonalFields { card: in_body("\"card\":\""), email_user: in_body("\"email\":\"user-") }),
         };
-        Self { bytes: request.into_bytes(), order: Some(order) }
+        Self { bytes: (head + &body).into_bytes(), order: Some(order) }
     }
 }
 

@@ -224,3 +224,18 @@ fn the_sampled_flag_of_each_request_follows_the_recorded_share() {
     // Six standard deviations of the binomial distribution.
     assert!((820..=1_180).contains(&flags(0.1)), "{}", flags(0.1));
 }
+
+#[test]
+fn request_headers_stand_in_every_request_and_change_nothing_else() {
+    // One of them looks like the places where the fields of an order are written.
+    let lines = "x-tenant: blue\r\nx-trap: sku-99 \"user\":\"user- user_id=user- traceparent: 00- \"amount\":\r\n";
+    let headers: Vec<RequestHeader> = lines.lines().map(|line| line.parse().unwrap()).collect();
+    let payload = payload("personal = true\nmix = [{ endpoint = \"order\", items = 2 }, { endpoint = \"healthz\" }]");
+    let (with, without) = (Workload::with_headers(1, 5, &payload, &headers), Workload::new(1, 5, &payload));
+    for seq in 0..50 {
+        let (bytes, kind) = written(&with, seq);
+        let text = String::from_utf8(bytes).unwrap();
+        assert_eq!(text.matches(lines).count(), 1, "{text}");
+        assert_eq!((text.replacen(lines, "", 1).into_bytes(), kind), written(&without, seq));
+    }
+}
