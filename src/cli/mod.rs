@@ -1,4 +1,5 @@
-//! The command line: clap structs, turned into domain values. clap stops here.
+//! The command line: a file of options for each subcommand. The commands read them; what `run`, `capacity`, `claims` and
+//! `selftest` share is [`Settings`](crate::experiment::scenario::Settings), where each option is written once.
 
 mod capacity;
 mod claims;
@@ -37,11 +38,11 @@ pub use self::serve::ServeOptions;
 pub use self::sink::SinkOptions;
 pub use self::trend::TrendOptions;
 
-/// What telemetry costs a Rust service, with an interval on every number and proof that the telemetry arrived.
+/// Measures what telemetry costs a Rust service, with an interval on every number and proof that the telemetry arrived.
 #[derive(Debug, Parser)]
 #[command(name = "otelbench", version, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -90,7 +91,7 @@ pub enum Command {
     /// List the telemetry modes and what each consists of
     Modes(ModesOptions),
     /// Prove on this machine that the numbers can be trusted
-    Selftest(SelftestOptions),
+    Selftest(Box<SelftestOptions>),
     /// Show the pitfalls of the telemetry crates at work, and what to do about each
     Probe(ProbeOptions),
     /// Print a completion script for a shell

@@ -40,7 +40,7 @@ pub struct SelftestOptions {
     /// itself: how often is a difference called that is none, and how often is one found that is?
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
     pub aa: u32,
-    /// What the other options say.
+    /// Options shared with `run`.
     #[command(flatten)]
     pub settings: Settings,
 }

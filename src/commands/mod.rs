@@ -182,7 +182,7 @@ fn stored(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Document)>, Failure> {
     Ok(documents)
 }
 
-/// What the judgement of gates comes to.
+/// Turns the judgement of gates into an exit code.
 fn gated(judged: &[Judged]) -> Result<(), Failure> {
     match gate::conclude(judged) {
         Conclusion::Holds => Ok(()),

@@ -59,7 +59,7 @@ pub(super) fn conduct(
     report(played, &out, format, quiet)
 }
 
-/// What the flags say, and where they are silent the file.
+/// Merges flags and file; the flags win.
 pub(super) fn settings(file: Option<&Path>, flags: Settings) -> Result<Settings, Failure> {
     match file {
         Some(path) => Ok(flags.or(Settings::from_file(path).map_err(|error| Failure::Usage(error.to_string()))?)),
@@ -114,7 +114,7 @@ fn same_conditions(header: &Header) -> Result<(), String> {
     Ok(())
 }
 
-/// What was played, and what cut it short if anything did.
+/// The result, and what cut it short if anything did.
 pub(super) type Outcome = (Document, Option<Cut>);
 
 /// Plays `scenario` in the order that `seed` gives, each record going to the file beside `out` as it is made.
@@ -217,7 +217,7 @@ fn records_beside(out: &Path) -> PathBuf {
     out.with_extension("jsonl")
 }
 
-/// What launching processes takes: this executable, and a runtime to talk to them.
+/// This executable and a runtime, to launch processes and talk to them.
 pub(super) fn processes() -> Result<(PathBuf, Runtime), Failure> {
     let executable = env::current_exe().map_err(|e| cannot("find this executable", &e))?;
     // The worker thread sees a second signal also while the first is being dealt with.

@@ -20,7 +20,7 @@ const SHARD_RATE: f64 = 50_000.0;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct GeneratorSettings {
-    /// What the requests are made of.
+    /// Content of the requests.
     #[serde(default)]
     pub payload: Payload,
     /// Headers of every request, beside those that the generator writes itself.

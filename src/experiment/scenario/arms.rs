@@ -1,4 +1,4 @@
-//! The conditions that are compared, and what makes them of the settings.
+//! The arms, the conditions that are compared, and how settings become arms.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::experiment::mode::Mode;
 /// Name of the arm that repeats the baseline.
 pub const PLACEBO: &str = "placebo";
 
-/// What follows the name of a mode in the name of its arm in another build.
+/// Suffix of the name of an arm that runs in another build.
 pub(super) const OTHER_BUILD: &str = "@base";
 
 /// One experimental condition.
@@ -23,12 +23,12 @@ pub(super) const OTHER_BUILD: &str = "@base";
 pub struct Arm {
     /// Unique among the arms.
     pub name: String,
-    /// What the arm is for.
+    /// Purpose of the arm.
     pub role: Role,
     /// The telemetry configuration, spelled out.
     #[cfg_attr(test, schemars(with = "serde_json::Value"))]
     pub mode: Mode,
-    /// What goes wrong at its collector, in time from its first slice.
+    /// Faults of its collector; times count from its first slice.
     #[serde(default, skip_serializing_if = "Faults::is_none")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub faults: Faults,
@@ -41,7 +41,7 @@ pub struct Arm {
     /// CPU time that each request burns beside its work, in microseconds; absent where no cost is injected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub injected_us: Option<f64>,
-    /// What is done to it that the measurement must find; absent where nothing is.
+    /// A disturbance of known size that the measurement must find; absent where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known: Option<Known>,
     /// Variables that its lanes have beside those of this process, such as `OTEL_RESOURCE_ATTRIBUTES`.
@@ -87,16 +87,16 @@ impl Arm {
     }
 }
 
-/// What an arm is for.
+/// Purpose of an arm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// What the others are compared with.
+    /// The others are compared with it.
     Baseline,
     /// The baseline once more: its delta is the noise floor.
     Placebo,
-    /// What the question is about.
+    /// Measured to learn its cost.
     Treatment,
 }
 

@@ -1,4 +1,4 @@
-//! What is wrong with a scenario, and what would be right.
+//! Errors in a scenario; each message says what would be right.
 
 use std::path::PathBuf;
 
@@ -37,7 +37,7 @@ impl TwoRates {
     }
 }
 
-/// What is wrong with a scenario.
+/// An error in a scenario.
 #[derive(Debug, Error)]
 pub enum ScenarioError {
     /// The file cannot be read.
@@ -65,7 +65,7 @@ pub enum ScenarioError {
         line: usize,
         /// The key.
         key: &'static str,
-        /// What is known.
+        /// The modes that exist.
         source: UnknownMode,
     },
     /// A mode that a flag names does not exist.
@@ -111,7 +111,7 @@ pub enum ScenarioError {
     /// A gate is about nothing.
     #[error(transparent)]
     UnknownArm(#[from] UnknownArm),
-    /// What another build is to be launched from is no executable.
+    /// The path of another build holds no executable.
     #[error("--against {}: there is no executable file; name another build of otelbench", .0.display())]
     NotABuild(PathBuf),
     /// Two things are to be compared with.
@@ -157,17 +157,17 @@ pub enum ScenarioError {
         slice: humantime::FormattedDuration,
         /// The SLO.
         slo: Slo,
-        /// What would do.
+        /// The least that would do.
         least: humantime::FormattedDuration,
     },
-    /// What the SLO allows would be cut off.
+    /// The time-out would cut off requests that the SLO allows.
     #[error("--timeout {timeout}: {slo} lets a request take longer; make it {least} or longer")]
     TimeoutTooShort {
         /// The time-out.
         timeout: humantime::FormattedDuration,
         /// The SLO.
         slo: Slo,
-        /// What would do.
+        /// The least that would do.
         least: humantime::FormattedDuration,
     },
 }

@@ -1,4 +1,4 @@
-//! What goes wrong at the collector of an arm.
+//! Faults of the collector of an arm.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::experiment::fault::{Contradiction, Fault, FaultError, Timeline};
 use crate::experiment::units::stored_as_text;
 
-/// What goes wrong at a collector, one fault or several in their times: `hang`, `down@1s..2s slow:50ms@3s..4s`.
+/// Faults of a collector, one or several in their times: `hang`, `down@1s..2s slow:50ms@3s..4s`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Faults(pub Vec<Fault>);

@@ -1,4 +1,4 @@
-//! What to measure: settings from a file and from flags, resolved into a [`Scenario`] with every default filled in.
+//! The scenario: settings from a file and from flags, resolved into a [`Scenario`] with every default filled in.
 //!
 //! A file and the flags fill the same [`Settings`]; the flag wins. Each value checks itself while it is read, so an error
 //! in a file carries its line and key.
@@ -35,7 +35,7 @@ pub use self::settings::Settings;
 pub(crate) use self::settings::named;
 pub use self::until::{Until, UntilError, half_width};
 
-/// What to measure, with every default filled in; stored in the result.
+/// A description of the measurement with every default filled in; stored in the result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Scenario {
@@ -45,7 +45,7 @@ pub struct Scenario {
     /// first search starts.
     #[cfg_attr(test, schemars(with = "f64"))]
     pub rps: Rate,
-    /// What the highest rate of each arm is searched within; absent where load is played at one rate.
+    /// Limits within which the highest rate of each arm is searched; absent where load is played at one rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub slo: Option<Slo>,
@@ -58,7 +58,7 @@ pub struct Scenario {
     pub rounds: u32,
     /// Slices of each arm in each round; with an SLO, as many as its search takes.
     pub slices: u32,
-    /// What ends the run before its last round.
+    /// Condition that ends the run before its last round.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub until: Option<Until>,
@@ -80,7 +80,7 @@ pub struct Scenario {
     /// How its generator is set up.
     #[serde(flatten)]
     pub generator: GeneratorSettings,
-    /// What carries the requests.
+    /// How requests reach the service.
     pub transport: Transport,
     /// Where the generator runs.
     pub isolation: Isolation,
@@ -130,7 +130,7 @@ pub enum Format {
     Markdown,
 }
 
-/// What carries a request to the service.
+/// How requests reach the service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -138,7 +138,7 @@ pub enum Transport {
     /// HTTP/1.1 over loopback.
     #[default]
     Tcp,
-    /// Nothing: the handlers are called on the generator's thread, without sockets, kernel or wake-ups. What that thread
+    /// Direct calls: the handlers are called on the generator's thread, without sockets, kernel or wake-ups. What that thread
     /// spends is all on the account of `request`, the generator's own work with it; that is the same in every arm, so the
     /// difference between arms is what the telemetry calls themselves cost, and the level of an arm means little.
     Direct,

@@ -215,7 +215,7 @@ impl Settings {
         }
     }
 
-    /// What the requests are made of.
+    /// The content of the requests.
     fn payload(&self) -> Result<Payload, ScenarioError> {
         let usual = Payload::default();
         let payload = Payload {

@@ -1,4 +1,4 @@
-//! What a user asked for, as a scenario file and the command line have it: each option is written here, once.
+//! Settings of a user, from a scenario file and the command line: each option is written here, once.
 
 use std::fmt;
 use std::fs;
@@ -56,7 +56,7 @@ macro_rules! settings {
 }
 
 settings! {
-    /// What a user asked for, in a file or by flags; `None` where nothing was said.
+    /// Settings from a file or from flags; `None` where nothing was said.
     #[derive(Clone, Debug, Default, PartialEq, Deserialize, Args)]
     #[serde(deny_unknown_fields)]
     file {

@@ -1,4 +1,4 @@
-//! What ends a run before its last round.
+//! Conditions that end a run before its last round.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::experiment::units::stored_as_text;
 
-/// What ends a run before its last round.
+/// A condition that ends a run before its last round.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Until {

@@ -30,13 +30,13 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Lines of stderr that are kept for the message when a lane fails.
 const STDERR_KEPT: usize = 20;
 
-/// What went wrong with a lane.
+/// A failure of a lane.
 #[derive(Debug, Error)]
 #[error("the lane of arm `{arm}` {what}{}", quoted(.stderr))]
 pub struct LaneError {
     /// The arm it ran.
     pub arm: String,
-    /// What happened.
+    /// The rest of a sentence that begins with the lane.
     pub what: String,
     /// The last lines it wrote to stderr.
     pub stderr: Vec<String>,

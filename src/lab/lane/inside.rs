@@ -38,7 +38,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Longest wait for telemetry to be taken out when the lane ends: the SDK's own limit for a flush.
 const TELEMETRY_SHUTDOWN: Duration = Duration::from_secs(5);
 
-/// Whose account each thread of a lane works on.
+/// Role of each thread of a lane, by the beginning of its name.
 const ROLES: ThreadRoles = &roles(ThreadRole::Generator);
 /// The same where the generator's thread answers the requests too. Its own work cannot be told from theirs, but it is the
 /// same in every arm.

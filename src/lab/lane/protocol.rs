@@ -1,4 +1,4 @@
-//! What parent and lane say to each other: one JSON value per line, each command answered once.
+//! The protocol of parent and lane: one JSON value per line, each command answered once.
 //!
 //! The two may be builds months apart: `run --against` interleaves lanes of both. So the protocol grows by these rules:
 //!
@@ -69,7 +69,7 @@ pub struct Start {
     pub mode: Mode,
     /// Where telemetry goes.
     pub destination: Destination,
-    /// What carries the requests.
+    /// How requests reach the service.
     pub transport: Transport,
     /// How the service is set up.
     #[serde(flatten)]
@@ -135,16 +135,16 @@ pub enum Reply {
     },
     /// The load was played.
     Played {
-        /// What came of it.
+        /// Its result.
         played: Box<LoadResult>,
-        /// What it cost.
+        /// Resources that were used.
         spent: Box<ResourceUsage>,
     },
     /// Metering has begun.
     Begun,
     /// Metering has ended.
     Ended {
-        /// What was spent meanwhile.
+        /// Resources that were used meanwhile.
         spent: Box<ResourceUsage>,
     },
     /// The lane ends.
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
     use crate::generator::{Generator, Handler};
 
-    /// What a parent and a lane of version 5 said to each other.
+    /// A conversation of a parent and a lane of version 5.
     const VERSION_5: &str = include_str!("protocol/5.jsonl");
 
     #[test]

@@ -29,7 +29,7 @@ use crate::verdict::capacity::{self, Next, Search, Step, StepOutcome};
 
 pub use self::live::{LiveLanes, order_trees, trees};
 
-/// What a trial is doing, for whoever watches.
+/// Progress of a trial, for whoever watches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A lane is being launched and warmed up.
@@ -66,7 +66,7 @@ pub enum Event {
         /// Round, from 0.
         round: u32,
     },
-    /// What the last event announced is done.
+    /// The step that the last event announced is done.
     Done,
 }
 
@@ -81,12 +81,12 @@ pub enum TrialError {
     Records(#[from] RecordsError),
 }
 
-/// What is left of a lane that has ended.
+/// Report of a lane that has ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ended {
-    /// What the service says of its telemetry.
+    /// Telemetry as the service counted it.
     pub account: Account,
-    /// What the sink received; `None` where telemetry went elsewhere.
+    /// Telemetry as the sink counted it; `None` where it went elsewhere.
     pub received: Option<Received>,
     /// The build that ran it, where that was not this one.
     pub tool: Option<Tool>,
@@ -278,7 +278,7 @@ impl<'a, L: Lanes, W: FnMut(Event)> Trial<'a, L, W> {
     }
 }
 
-/// What a lane was sent, and what came of it, so far.
+/// Counts of what a lane was sent so far, and of its answers.
 #[derive(Default)]
 struct LaneCounters {
     slices: u32,

@@ -85,7 +85,7 @@ fn shuffled(mut place: u64, size: u64, key: u64) -> u64 {
     }
 }
 
-/// Whose an order is.
+/// How the user of an order is drawn.
 #[derive(Clone, Debug)]
 pub(super) enum Users {
     InTurn(u64),
