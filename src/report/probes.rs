@@ -1,4 +1,4 @@
-//! What probes found, in a terminal and on a page.
+//! Findings of probes, for a terminal and as Markdown.
 
 use std::fmt::Write;
 
@@ -84,13 +84,13 @@ fn word(verdict: ProbeVerdict) -> &'static str {
     }
 }
 
-/// What to do, and what came of doing it.
+/// The advice, and the observation with the advice followed.
 fn advice(finding: &ProbeFinding) -> Vec<String> {
     let tried = finding.fixed.as_ref().map(|fixed| {
         let mark = if fixed.verdict == ProbeVerdict::Absent {
-            "✓ So done, it is gone:"
+            "✓ With that, it is gone:"
         } else {
-            "✗ So done, it is still there:"
+            "✗ With that, it is still there:"
         };
         format!("{mark} {}", fixed.what)
     });
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn each_finding_is_told_within_the_width_with_what_to_do_and_what_came_of_it() {
+    fn each_finding_fits_the_width_with_its_advice_and_the_observation_with_it() {
         let findings = [
             finding(ProbeVerdict::Found, Some(ProbeVerdict::Absent)),
             finding(ProbeVerdict::Unclear, Some(ProbeVerdict::Found)),
@@ -131,8 +131,8 @@ mod tests {
             "found    gauge-increment  a gauge that forgets",
             "unclear  gauge-increment",
             "→ Keep the handle.",
-            "✓ So done, it is gone: 5 increments were exported as 5.",
-            "✗ So done, it is still there: 5",
+            "✓ With that, it is gone: 5 increments were exported as 5.",
+            "✗ With that, it is still there: 5",
         ] {
             assert!(text.contains(words), "`{words}` is not in:\n{text}");
         }

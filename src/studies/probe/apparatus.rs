@@ -1,4 +1,4 @@
-//! What the probes look with: the real sink, and exporters that keep what the SDK hands them.
+//! Instruments of the probes: the real sink, and exporters that keep the data the SDK hands them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,10 +24,10 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use super::AttemptError;
 use crate::sink::{Receiver, ReceiverConfig, Sink, TreeShape};
 
-/// What the probes call themselves where a crate asks for a name.
+/// The name of the probes where a crate asks for one.
 pub(super) const SCOPE: &str = "otelbench";
 
-/// A collector of one's own, for as long as it is kept.
+/// A collector that runs until it is dropped.
 pub(super) struct Collector {
     receiver: Receiver,
     _sink: Sink,
@@ -83,7 +83,7 @@ pub(super) fn otlp_spans(endpoint: &str, runtime: &Runtime) -> Result<OtlpSpans,
     Ok(OtlpSpans::builder().with_tonic().with_endpoint(endpoint).build()?)
 }
 
-/// One stream of metric data: what shares a name, a unit and a description.
+/// One stream of metric data: the points with the same name, unit and description.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stream {
     pub(super) name: String,
@@ -244,7 +244,7 @@ pub(super) fn traced(provider: &SdkTracerProvider) -> impl Subscriber + Send + S
     tracing_subscriber::registry().with(tracing_opentelemetry::layer().with_tracer(provider.tracer(SCOPE)))
 }
 
-/// Hears what the OpenTelemetry crates log at WARN and above. Clones share it.
+/// Collects the log events of the OpenTelemetry crates at WARN and above. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Log(Arc<Mutex<Vec<Logged>>>);
 
@@ -252,7 +252,7 @@ pub(super) struct Log(Arc<Mutex<Vec<Logged>>>);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Logged {
     pub(super) name: &'static str,
-    /// The count that an event about dropped spans has.
+    /// The count in an event about dropped spans.
     pub(super) dropped: Option<u64>,
 }
 
@@ -293,7 +293,7 @@ pub(super) fn counted(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
-/// A panic elsewhere must not hide what was kept.
+/// A panic elsewhere must not hide the kept data.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

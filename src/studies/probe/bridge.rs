@@ -1,4 +1,4 @@
-//! Metrics: the bridge from `metrics` to OpenTelemetry, the SDK's aggregation, and what receivers take.
+//! Metrics: the bridge from `metrics` to OpenTelemetry, the SDK's aggregation, and the limits of receivers.
 
 use metrics_exporter_opentelemetry::Recorder;
 use opentelemetry_otlp::{MetricExporter, WithExportConfig};
@@ -24,8 +24,8 @@ pub(super) fn probes() -> Vec<Probe> {
         },
         Probe {
             name: "counter-absolute",
-            title: "`absolute` through the macro adds its whole value at each call",
-            pitfall: "metrics-exporter-opentelemetry adds what lies between the new value and the handle's last one, and the \
+            title: "`absolute` through the macro adds the whole value at each call",
+            pitfall: "metrics-exporter-opentelemetry adds the difference between the new value and the handle's last one, and the \
                       macro makes a new handle, which begins at 0, at each call.",
             advice: "Keep one handle per series for `absolute`: two handles to one series add up as well.",
             defect: || counter_absolute(false),
@@ -36,8 +36,8 @@ pub(super) fn probes() -> Vec<Probe> {
             name: "described-metric",
             title: "a described metric splits into two streams of one name",
             pitfall: "metrics-exporter-opentelemetry takes a description out of its table when the metric is first \
-                      registered: the next call of the macro registers it without unit and description. The SDK tells of it at \
-                      DEBUG alone.",
+                      registered: the next call of the macro registers it without unit and description. The SDK reports it only \
+                      at DEBUG.",
             advice: "Register each metric once and keep the handle, or give unit and description by a view.",
             defect: || described(false),
             fix: Some(|| described(true)),
@@ -45,7 +45,7 @@ pub(super) fn probes() -> Vec<Probe> {
         },
         Probe {
             name: "seconds-buckets",
-            title: "seconds all fall into the first bucket",
+            title: "all values in seconds fall into the first bucket",
             pitfall: "The SDK's default bounds (0, 5, 10 … 10 000) are made for milliseconds, also where a metric is \
                       described in seconds.",
             advice: "Give a view with explicit bounds in seconds, such as 0.005 … 10, or record milliseconds. Views need no \
@@ -56,10 +56,10 @@ pub(super) fn probes() -> Vec<Probe> {
         },
         Probe {
             name: "cardinality-overflow",
-            title: "past 2000 series the labels are gone",
+            title: "beyond 2000 series the labels are lost",
             pitfall: "The SDK keeps 2000 series per stream; every further one is added to a series whose only label is \
                       otel.metric.overflow=true.",
-            advice: "Keep what is unbounded, such as a user id, out of labels; or raise the limit of that one metric by a view \
+            advice: "Keep unbounded values, such as user ids, out of labels; or raise the limit of that one metric by a view \
                      (`with_cardinality_limit`) and pay for it in memory and bytes.",
             defect: || cardinality(2_001, None),
             fix: Some(|| cardinality(2_001, Some(2_001))),
@@ -69,7 +69,7 @@ pub(super) fn probes() -> Vec<Probe> {
             name: "invalid-metric-name",
             title: "a metric with an invalid name records into nothing",
             pitfall: "Names that do not begin with a letter, or hold more than letters, digits and `_.-/`, get an \
-                      instrument that does nothing. The call returns as ever; only the SDK's log tells.",
+                      instrument that does nothing. The call returns as usual; only the SDK's log reports it.",
             advice: "Keep to letters, digits and `_.-/`, and let the SDK's log at ERROR through your filter.",
             defect: || name("orders total"),
             fix: Some(|| name("orders_total")),
@@ -78,8 +78,8 @@ pub(super) fn probes() -> Vec<Probe> {
         Probe {
             name: "metrics-over-4mb",
             title: "cumulative metrics past 4 MB never arrive again",
-            pitfall: "gRPC receivers refuse messages over 4 MiB by default, and a cumulative export holds every series there \
-                      ever was: once it is too large it stays so.",
+            pitfall: "gRPC receivers refuse messages over 4 MiB by default, and a cumulative export holds every series so far: \
+                      once it is too large, it stays too large.",
             advice: "Have fewer series or shorter labels, export deltas (`with_temporality(Temporality::Delta)`), or raise the \
                      receiver's limit.",
             defect: || oversized(Temporality::Cumulative),
@@ -89,7 +89,7 @@ pub(super) fn probes() -> Vec<Probe> {
     ]
 }
 
-/// How often a probe calls a macro.
+/// Calls of a macro in one probe.
 const CALLS: u32 = 5;
 
 fn gauge_increments(kept: bool) -> Result<ProbeObservation, AttemptError> {
@@ -124,7 +124,7 @@ fn counter_absolute(kept: bool) -> Result<ProbeObservation, AttemptError> {
     let exported = sum(called(&streams, "bytes_read").map(Stream::total));
     Ok(ProbeObservation::new(
         exported != VALUE as f64,
-        format!("The absolute value {VALUE}, said {CALLS} times, was exported as {exported}."),
+        format!("The absolute value {VALUE}, set {CALLS} times, was exported as {exported}."),
         [("value", VALUE as f64), ("calls", f64::from(CALLS)), ("exported", exported)],
     ))
 }

@@ -1,4 +1,4 @@
-//! Which `OTEL_*` variables have an effect: each is tried in a process of its own, against one without it.
+//! Tries which `OTEL_*` variables have an effect: each in a process of its own, compared with one without it.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -31,17 +31,17 @@ pub(super) fn probes() -> Vec<Probe> {
     vec![Probe {
         name: "ignored-variables",
         title: "some OTEL_* variables of the specification have no effect",
-        pitfall: "The Rust SDK and its OTLP exporter read part of the variables that the specification names, and ignore the \
-                  others; gzip it sends only with its Cargo feature.",
-        advice: "Set in code what the ignored ones say: exporter, propagators and the switch that turns telemetry off above \
-                 all, and TLS by `with_tls_config`.",
+        pitfall: "The Rust SDK and its OTLP exporter read some of the variables in the specification and ignore the others; \
+                  gzip works only with its Cargo feature.",
+        advice: "Set these things in code: above all the exporter, the propagators and the switch that turns telemetry off, \
+                 and TLS by `with_tls_config`.",
         defect: all_variables,
         fix: None,
         hang: Hang::Failure,
     }]
 }
 
-/// A variable, a value that must show, and where.
+/// A variable, a value with a visible effect, and where the effect shows.
 struct Variable {
     name: &'static str,
     /// `{endpoint}` stands for the collector.
@@ -51,15 +51,15 @@ struct Variable {
 
 /// Where the effect of a variable shows.
 enum Shows {
-    /// In what the SDK does here.
+    /// In the behaviour of the SDK in this process.
     Here(fn() -> String),
-    /// In what is made for, or arrives at, a collector.
+    /// In the exporter for a collector, or in the data that arrives there.
     Sent(fn(endpoint: &str) -> Result<String, AttemptError>),
     /// In whether an exporter for `https` can be made: the file that the variable names is not there.
     Tls,
 }
 
-/// Those of the specification that bear on traces and metrics, and whose effect shows from outside.
+/// The variables of the specification that concern traces and metrics, and whose effect is visible from outside.
 const VARIABLES: [Variable; 24] = [
     Variable { name: "OTEL_SERVICE_NAME", value: "probe", shows: Shows::Here(service_name) },
     Variable { name: "OTEL_RESOURCE_ATTRIBUTES", value: "service.name=probe", shows: Shows::Here(service_name) },
@@ -91,7 +91,7 @@ const VARIABLES: [Variable; 24] = [
     Variable { name: "OTEL_EXPORTER_OTLP_CLIENT_KEY", value: "/nowhere/client.key", shows: Shows::Tls },
 ];
 
-/// Variables tried at a time; most wait rather than work.
+/// Variables tried at the same time; most of them wait rather than compute.
 const AT_A_TIME: usize = 12;
 
 fn all_variables() -> Result<ProbeObservation, AttemptError> {
@@ -102,7 +102,7 @@ fn all_variables() -> Result<ProbeObservation, AttemptError> {
             trying.into_iter().map(|thread| thread.join().map_err(|_| "a trial of a variable panicked")).collect()
         });
         for (variable, tried) in some.iter().zip(tried) {
-            // What cannot be tried has no figure.
+            // A variable that cannot be tried has no figure.
             honoured.extend(tried??.map(|effect| (variable.name.to_owned(), f64::from(u8::from(effect)))));
         }
     }
@@ -126,7 +126,7 @@ fn all_variables() -> Result<ProbeObservation, AttemptError> {
     })
 }
 
-/// Whether what comes out differs with the variable; `None` where this build cannot show it.
+/// Whether the outcome differs with the variable; `None` where this build cannot show it.
 fn has_effect(variable: &Variable) -> Result<Option<bool>, AttemptError> {
     let executable = std::env::current_exe()?;
     let outcome = |set: bool| -> Result<(Option<String>, String), AttemptError> {
@@ -153,8 +153,8 @@ fn arrived(collector: &Collector) -> String {
     format!("{} spans, {} series, large: {large}", collector.spans(), collector.series())
 }
 
-/// What comes out in this process, whose environment the parent has set: only the comparison of two means anything. `None`
-/// is nothing, which without the variable says that this build cannot show its effect.
+/// The outcome in this process, whose environment the parent has set; only the comparison of two outcomes has a meaning. `None`
+/// without the variable means that this build cannot show its effect.
 ///
 /// # Errors
 /// When the variable is not among those that are tried, or its trial fails.
@@ -167,9 +167,9 @@ pub fn outcome(variable: &str, endpoint: &str) -> Result<Option<String>, Attempt
     }
 }
 
-/// How long one waits for what should come by itself; the defaults are 5 s and 60 s.
+/// Longest wait for an export by the timer; the default intervals are 5 s and 60 s.
 const SOON: Duration = Duration::from_secs(3);
-/// What a slow export takes, if nothing cuts it short.
+/// Duration of a slow export, if nothing cuts it short.
 const SLOW: Duration = Duration::from_millis(1_500);
 
 fn service_name() -> String {
@@ -201,7 +201,7 @@ fn headers_injected() -> String {
     headers.0.to_string()
 }
 
-/// Sends a span by `exporter`; what came of it is the collector's to say.
+/// Sends a span through `exporter`; the collector knows whether it arrived.
 fn send(exporter: OtlpSpans) {
     let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).build();
     let mut span = provider.tracer(SCOPE).start("order");
@@ -304,7 +304,7 @@ async fn slowly() {
     let (done, waiting) = tokio::sync::oneshot::channel();
     thread::spawn(move || {
         thread::sleep(SLOW);
-        // Whoever waited may have given up, which is what is looked for.
+        // The receiver may have given up, which is what the probe looks for.
         let _ = done.send(());
     });
     let _ = waiting.await;

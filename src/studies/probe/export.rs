@@ -1,4 +1,4 @@
-//! What the span pipeline tells of its losses, and what it sends of itself.
+//! How the span pipeline reports its losses, and what it sends about itself.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -36,16 +36,16 @@ pub(super) fn probes() -> Vec<Probe> {
             title: "exports that fail are reported as Ok",
             pitfall: "The batch processor's `shutdown` returns Ok whatever its last export returned, and the errors of exports \
                       that a full batch or the timer set off are dropped: a later `force_flush` is Ok as well.",
-            advice: "Wrap the exporter and count what it returns: that is the one place which knows every failure.",
+            advice: "Wrap the exporter and count what it returns: only there is every failure visible.",
             defect: || failed_export(false),
             fix: Some(|| failed_export(true)),
             hang: Hang::Failure,
         },
         Probe {
             name: "queue-full",
-            title: "spans dropped at a full queue are told in the log alone",
-            pitfall: "The batch processor counts drops where nobody can read them: one warning at the first, and the total in \
-                      a warning at shutdown.",
+            title: "spans dropped at a full queue are reported only in the log",
+            pitfall: "The batch processor counts drops where no code can read them: it logs one warning at the first, and the \
+                      total at shutdown.",
             advice: "Size the queue for the longest export at your peak rate (`with_max_queue_size`), let the SDK's log at WARN \
                      through your filter, and count spans as they end and as they are exported.",
             defect: || queue_full(8),
@@ -62,7 +62,7 @@ fn telemetry_loop(filtered: bool) -> Result<ProbeObservation, AttemptError> {
     const EXPORTS: u64 = 10;
     let (collector, io) = (collector()?, one_worker()?);
     let provider = SdkTracerProvider::builder().with_batch_exporter(otlp_spans(&collector.endpoint(), &io)?).build();
-    // A collector is another process, and what it does is in nobody's trace.
+    // A real collector is another process, whose spans are in no trace here.
     let apart = dynamic_filter_fn(|_, _| thread::current().name() != Some(sink::THREAD));
     let off = OWN_STACK.map(|target| (target, if filtered { LevelFilter::OFF } else { LevelFilter::TRACE }));
     let filter = Targets::new().with_default(LevelFilter::TRACE).with_targets(off);
@@ -131,7 +131,7 @@ fn failed_export(watched: bool) -> Result<ProbeObservation, AttemptError> {
     let shutdown_ok = provider.shutdown().is_ok();
     let lost = BATCH + 1;
     let told = if watched { failures.0.load(Relaxed) } else { 0 };
-    let heard = if watched { format!("a counting exporter told of {told}") } else { "no call told of any".into() };
+    let heard = if watched { format!("a counting exporter reported {told}") } else { "no call reported any".into() };
     let says = |ok: bool| if ok { "Ok" } else { "an error" };
     Ok(ProbeObservation::new(
         flush_ok && shutdown_ok && told < lost,
@@ -194,7 +194,7 @@ fn queue_full(queue: usize) -> Result<ProbeObservation, AttemptError> {
         dropped > 0,
         format!(
             "Of {ENDED} spans that ended while an export was under way, {dropped} were dropped at a queue of {queue}: \
-             `force_flush` was {}, `shutdown` was {}, {} at shutdown said {logged}.",
+             `force_flush` was {}, `shutdown` was {}, {} at shutdown reported {logged}.",
             if flush_ok { "Ok" } else { "an error" },
             if shutdown_ok { "Ok" } else { "an error" },
             counted(log.times("BatchSpanProcessor.SpansDropped"), "log line"),

@@ -1,4 +1,4 @@
-//! What is installed once per process, and what a second installation does.
+//! Recorders, subscribers and providers, of which there is one per process: the effect of a second installation.
 
 use metrics_exporter_opentelemetry::Recorder;
 use opentelemetry::global;
@@ -15,7 +15,7 @@ pub(super) fn probes() -> Vec<Probe> {
     vec![
         Probe {
             name: "second-install",
-            title: "a second recorder or subscriber is refused, and gets nothing",
+            title: "a second recorder or subscriber is refused, and receives nothing",
             pitfall: "`metrics` and `tracing` take one recorder and one subscriber per process. The second `install` is an \
                       error; code that ignores it goes on with a recorder that records nothing.",
             advice: "Install once, in `main`, and end the program on an error; where a second one is wanted, in tests above \
@@ -26,11 +26,11 @@ pub(super) fn probes() -> Vec<Probe> {
         },
         Probe {
             name: "second-provider",
-            title: "a second tracer provider replaces the first without a word",
-            pitfall: "`global::set_tracer_provider` returns nothing. Tracers made before keep to the first provider, which \
-                      nobody flushes any more: what is left in its queue is lost when the process ends.",
-            advice: "Keep the provider that you install. Before it is replaced, shut it down, and make tracers and the \
-                     tracing layer anew.",
+            title: "a second tracer provider silently replaces the first",
+            pitfall: "`global::set_tracer_provider` returns nothing. Earlier tracers stay with the first provider, which nobody \
+                      flushes any more: spans left in its queue are lost when the process ends.",
+            advice: "Keep the provider that you install. Before you replace it, shut it down; then make new tracers and a new \
+                     tracing layer.",
             defect: || second_provider(false),
             fix: Some(|| second_provider(true)),
             hang: Hang::Failure,

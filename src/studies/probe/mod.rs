@@ -1,10 +1,10 @@
 //! Pitfalls of the Rust telemetry stack, each shown on the real crates.
 //!
-//! A [`Probe`] does what goes wrong and looks at what came of it; where something can be done about it, it does that as
-//! well and looks again. Recorders and subscribers are installed once per process, and some pitfalls hang the process
-//! they are in: so each attempt runs in a process of its own ([`Probe::run`]), which is killed when its time is over.
+//! A [`Probe`] reproduces a pitfall and looks at the result; where there is a remedy, it applies that as well and looks again.
+//! Recorders and subscribers are installed once per process, and some pitfalls hang their process: so each attempt runs in a
+//! process of its own ([`Probe::run`]), which is killed when its time is over.
 //!
-//! One pitfall the compiler finds by itself: a span entered by hand and held across an await makes a handler that is not
+//! The compiler finds one pitfall by itself: a span entered by hand and held across an await makes a handler that is not
 //! `Send`, and axum refuses it.
 //!
 //! ```compile_fail
@@ -15,7 +15,7 @@
 //! let _ = axum::Router::<()>::new().route("/order", axum::routing::post(order));
 //! ```
 //!
-//! The same with the span around the future is taken:
+//! With the span around the future, axum accepts it:
 //!
 //! ```
 //! use tracing::Instrument;
@@ -52,7 +52,7 @@ pub use self::environment::{SUBCOMMAND as ENVIRONMENT_SUBCOMMAND, outcome as env
 /// The hidden subcommand that makes a process carry out one attempt.
 pub const SUBCOMMAND: &str = "probe-attempt";
 
-/// After so long a call that takes milliseconds is deadlocked.
+/// A call that normally takes milliseconds counts as deadlocked after this time.
 const DEADLOCKED: Duration = Duration::from_secs(10);
 
 /// Why an attempt could not be carried out.
@@ -60,32 +60,32 @@ pub type AttemptError = Box<dyn Error + Send + Sync>;
 
 type Attempt = fn() -> Result<ProbeObservation, AttemptError>;
 
-/// One pitfall, and how to look for it.
+/// One pitfall, and how to reproduce it.
 #[derive(Clone, Debug)]
 pub struct Probe {
     /// The name users ask for it by.
     pub name: &'static str,
     /// The pitfall in a line.
     pub title: &'static str,
-    /// What goes wrong, and where in the crates.
+    /// The mechanism behind it, and where in the crates it is.
     pub pitfall: &'static str,
-    /// What to do about it.
+    /// How to avoid it.
     pub advice: &'static str,
-    /// Does what goes wrong.
+    /// Reproduces the pitfall.
     defect: Attempt,
-    /// Does the same as it should be done; `None` where the crates leave no way.
+    /// Does the same with the advice followed; `None` where the crates offer no way.
     fix: Option<Attempt>,
     hang: Hang,
 }
 
-/// What it means when the attempt does not end.
+/// The meaning of an attempt that does not end.
 #[derive(Clone, Copy, Debug)]
 enum Hang {
-    /// That the probe could not be carried out.
+    /// The probe could not be carried out.
     Failure,
-    /// That the pitfall was found, if it lasts so long.
+    /// The pitfall was found, if the attempt takes this long.
     Finding {
-        /// What does not come back.
+        /// The call that does not return.
         what: &'static str,
         after: Duration,
     },
@@ -97,7 +97,7 @@ enum Hang {
 pub struct ProbeError {
     /// The probe's name.
     pub probe: String,
-    /// What happened.
+    /// The reason.
     pub why: String,
 }
 
@@ -117,14 +117,14 @@ fn hint(nearest: Option<&&'static str>) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Which {
-    /// What goes wrong.
+    /// The one that reproduces the pitfall.
     Defect,
-    /// As it should be done.
+    /// The one that follows the advice.
     Fix,
 }
 
 impl Which {
-    /// What it is called on the command line.
+    /// Its name on the command line.
     fn as_str(self) -> &'static str {
         match self {
             Self::Defect => "defect",
@@ -158,7 +158,7 @@ pub fn names() -> Vec<&'static str> {
 }
 
 impl Probe {
-    /// Carries one attempt out, here; it may install things, and it may never return.
+    /// Carries out one attempt in this process; it may install things, and it may never return.
     ///
     /// # Errors
     /// When it cannot be carried out, or the probe has no such attempt.
@@ -166,7 +166,7 @@ impl Probe {
         match (which, self.fix) {
             (Which::Defect, _) => (self.defect)(),
             (Which::Fix, Some(fix)) => fix(),
-            (Which::Fix, None) => Err("this probe knows no fix".into()),
+            (Which::Fix, None) => Err("this probe has no fix".into()),
         }
     }
 
@@ -200,7 +200,7 @@ impl Probe {
 
 fn hung(what: &str, after: Duration) -> ProbeObservation {
     let seconds = after.as_secs();
-    let what = format!("{what} had not come back after {seconds} s, and the process was killed.");
+    let what = format!("{what} had not returned after {seconds} s, and the process was killed.");
     ProbeObservation::new(true, what, [("hung_s", after.as_secs_f64())])
 }
 
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_probe_has_a_name_of_its_own_and_says_what_to_do() {
+    fn every_probe_has_a_unique_name_and_gives_advice() {
         let probes = all();
         let mut names = names();
         names.sort_unstable();

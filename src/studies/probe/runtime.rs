@@ -22,7 +22,7 @@ pub(super) fn probes() -> Vec<Probe> {
             name: "span-flush-one-worker",
             title: "flushing spans blocks the runtime that should send them",
             pitfall: "`force_flush` and `shutdown` block the thread they are called on. Where that is the only thread of the \
-                      runtime that the gRPC channel was made on, nothing is sent until they give up, 5 s later.",
+                      runtime that the gRPC channel was made on, nothing is sent until they give up after 5 s.",
             advice: ADVICE,
             defect: || span_flush(false),
             fix: Some(|| span_flush(true)),
@@ -30,7 +30,7 @@ pub(super) fn probes() -> Vec<Probe> {
         },
         Probe {
             name: "metric-flush-one-worker",
-            title: "flushing metrics on the only worker hangs for good",
+            title: "flushing metrics on the only worker hangs forever",
             pitfall: "The periodic reader's `force_flush` waits without a limit. Called on the only thread of the runtime that \
                       the gRPC channel was made on, it never returns.",
             advice: ADVICE,

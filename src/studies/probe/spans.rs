@@ -29,9 +29,9 @@ pub(super) fn probes() -> Vec<Probe> {
     vec![
         Probe {
             name: "guard-across-await",
-            title: "a span entered by hand across an await takes in strangers",
-            pitfall: "`Span::enter` holds until its guard is dropped, also while the task waits: whatever runs on the thread \
-                      meanwhile becomes a child of that span. axum refuses such a handler: its guard is not Send.",
+            title: "a span entered by hand across an await adopts unrelated spans",
+            pitfall: "`Span::enter` lasts until its guard is dropped, even while the task waits: every span opened on the thread \
+                      meanwhile becomes a child of it. axum refuses such a handler, because the guard is not Send.",
             advice: "Instrument the future (`.instrument(span)` or `#[instrument]`): the span is then left at every await.",
             defect: || interleaved(false),
             fix: Some(|| interleaved(true)),
@@ -40,7 +40,7 @@ pub(super) fn probes() -> Vec<Probe> {
         Probe {
             name: "context-across-spawn",
             title: "a spawned task has neither the trace nor the baggage",
-            pitfall: "`tokio::spawn` hands on neither tracing's current span nor OpenTelemetry's current context: spans in the \
+            pitfall: "`tokio::spawn` passes on neither tracing's current span nor OpenTelemetry's current context: spans in the \
                       task begin traces of their own.",
             advice: "Spawn `task.with_current_context().in_current_span()`, in this order: the span alone does not carry \
                      baggage, and entered last it covers the context that does.",
@@ -61,10 +61,10 @@ pub(super) fn probes() -> Vec<Probe> {
         },
         Probe {
             name: "nesting",
-            title: "deep nesting makes each span dearer",
+            title: "deep nesting makes each span more expensive",
             pitfall: "tracing-subscriber looks through the spans that the thread is in, all of them, each time one is entered: \
                       the cost of a span grows with its depth.",
-            advice: "Nest by meaning, not by loop or recursion: tens of levels hardly show, hundreds do.",
+            advice: "Nest by meaning, not in loops or recursion: tens of levels hardly matter, hundreds do.",
             defect: || Ok(nesting()),
             fix: None,
             hang: Hang::Failure,
@@ -228,7 +228,7 @@ fn remote_parent(before_entering: bool) -> Result<ProbeObservation, AttemptError
 /// Times an interleaved comparison is repeated.
 const REPEATS: usize = 21;
 
-/// What to know of a time that was taken here.
+/// A remark on times measured in this build.
 const BUILD: &str = if cfg!(debug_assertions) { " (a debug build, several times slower)" } else { "" };
 
 /// The median of [`REPEATS`] values and the order statistics 6 and 16, between which the true median lies with 97.3 %: the
@@ -353,7 +353,7 @@ fn enter_per_poll() -> Result<ProbeObservation, AttemptError> {
 
 type OtelLayer = tracing_opentelemetry::OpenTelemetryLayer<Registry, opentelemetry_sdk::trace::SdkTracer>;
 
-/// What a poll costs more with a span around it than without, in ns: median and interval of interleaved pairs.
+/// The extra cost of a poll with a span around it, in ns: median and interval of interleaved pairs.
 fn ns_per_enter(runtime: &Runtime, set: impl FnOnce(OtelLayer) -> OtelLayer) -> (f64, f64, f64) {
     const POLLS: u32 = 2_000;
     let provider = SdkTracerProvider::builder().build();
@@ -391,7 +391,7 @@ enum On {
     Both,
 }
 
-/// What it does then.
+/// The way in which it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Says {
     /// Logs an event, as the SDK does.
@@ -482,7 +482,7 @@ fn from_a_processor(on: On, says: Says) -> Result<ProbeObservation, AttemptError
     ))
 }
 
-/// How many of these spans, all of which were dropped, the registry still holds.
+/// Number of these dropped spans that the registry still holds.
 fn held(spans: &[span::Id]) -> usize {
     tracing::dispatcher::get_default(|dispatch| {
         let registry = dispatch.downcast_ref::<Registry>();

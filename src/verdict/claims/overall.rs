@@ -29,21 +29,21 @@ pub(super) fn overall(questions: &[ClaimQuestion], readings: &[ClaimReading]) ->
         let sense = entry(&mut senses, question.sense.as_deref());
         entry(sense, question.subject.as_str()).push(index);
     }
-    let decided: Vec<(Option<&str>, Decided)> =
+    let by_sense: Vec<(Option<&str>, Decided)> =
         senses.iter().filter_map(|(sense, subjects)| Some((*sense, of_sense(readings, subjects)?))).collect();
     // Where all hold, the tightest says most.
     let tightest =
-        decided.iter().rev().max_by(|(_, a), (_, b)| used_if_held(readings, *a).total_cmp(&used_if_held(readings, *b)));
+        by_sense.iter().rev().max_by(|(_, a), (_, b)| used_if_held(readings, *a).total_cmp(&used_if_held(readings, *b)));
     let Some(&(_, (verdict, decides))) = tightest else {
         return (ClaimVerdict::Inconclusive, 0, "none of its readings can be judged".into());
     };
-    if decided.iter().any(|(_, (other, _))| *other != verdict) {
-        let decides = decided[0].1.1;
-        let by_sense: Vec<String> = decided
+    if by_sense.iter().any(|(_, (other, _))| *other != verdict) {
+        let decides = by_sense[0].1.1;
+        let named: Vec<String> = by_sense
             .iter()
             .map(|(sense, (verdict, _))| format!("{}: {}", sense.unwrap_or("as a whole"), verdict.as_str()))
             .collect();
-        return (ClaimVerdict::Inconclusive, decides, format!("it depends on what is meant; {}", by_sense.join(", ")));
+        return (ClaimVerdict::Inconclusive, decides, format!("it depends on what is meant; {}", named.join(", ")));
     }
     (verdict, decides, why(questions, readings, decides, verdict))
 }
