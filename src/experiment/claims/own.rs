@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::experiment::metric::Metric;
-use crate::experiment::scenario::ModeName;
+use crate::experiment::mode::ModeName;
 
 /// The claims that a run tests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub struct OwnClaim {
     pub baseline: Option<String>,
     /// The difference between arm and baseline is claimed to be below this.
     pub limit: f64,
-    /// LimitUnit of the limit.
+    /// Unit of the limit.
     pub unit: LimitUnit,
 }
 

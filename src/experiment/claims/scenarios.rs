@@ -4,7 +4,8 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::experiment::scenario::{ModeName, Scenario, ScenarioError, Settings};
+use crate::experiment::mode::ModeName;
+use crate::experiment::scenario::{Scenario, ScenarioError, Settings};
 use crate::experiment::units::Rate;
 
 /// A short scenario, played as any other.

@@ -6,6 +6,7 @@
 
 mod catalogue;
 mod definition;
+mod name;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::catalogue::{UnknownMode, all, find, named};
 pub use self::definition::{DefinitionError, define};
+pub use self::name::{ModeName, mode_names};
 
 /// The interval at which the article under test exports metrics and spans.
 const ARTICLE_INTERVAL: Duration = Duration::from_secs(5);

@@ -30,7 +30,7 @@ pub(crate) use self::collector::environment_names_a_collector;
 pub use self::collector::{Collector, Endpoint};
 pub use self::errors::{ScenarioError, TwoRates};
 pub use self::faults::{Faults, FaultsError};
-pub use self::modes::{ModeName, OwnModes};
+pub use self::modes::OwnModes;
 pub use self::settings::Settings;
 pub(crate) use self::settings::named;
 pub use self::until::{Until, UntilError, half_width};

@@ -12,13 +12,12 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
-use super::modes::mode_names;
-use super::{Endpoint, Faults, Format, Isolation, ModeName, OwnModes, ScenarioError, Transport, Until};
+use super::{Endpoint, Faults, Format, Isolation, OwnModes, ScenarioError, Transport, Until};
 use crate::experiment::arrivals::Arrivals;
 use crate::experiment::claims::own::ClaimTables;
 use crate::experiment::gate::Gate;
 use crate::experiment::generator::Pacing;
-use crate::experiment::mode::{self, Mode, UnknownMode};
+use crate::experiment::mode::{self, Mode, ModeName, UnknownMode, mode_names};
 use crate::experiment::payload::{Mix, Share, UserIds};
 use crate::experiment::placement::{IdleCores, Pinning};
 use crate::experiment::request_header::RequestHeader;
@@ -233,7 +232,7 @@ impl Settings {
             .map_err(|source| ScenarioError::Malformed { path: path.into(), source: Box::new(source) })?;
         for (key, name) in settings.mode_names() {
             if let Err(source) = settings.find_mode(name) {
-                let line = 1 + text[..name.at.start].matches('\n').count();
+                let line = 1 + text[..name.position().start].matches('\n').count();
                 return Err(ScenarioError::UnknownModeAt { path: path.into(), line, key, source });
             }
         }
@@ -249,7 +248,7 @@ impl Settings {
 
     /// The mode so called, among those that are built in and the scenario's own.
     pub(super) fn find_mode(&self, name: &ModeName) -> Result<Mode, UnknownMode> {
-        mode::find(&name.name, self.modes.as_ref().map_or(&[], |own| &own.0))
+        mode::find(name.as_str(), self.modes.as_ref().map_or(&[], |own| &own.0))
     }
 
     /// These settings where they say something, else those of `other`.

@@ -32,8 +32,10 @@ pub(super) fn overall(questions: &[ClaimQuestion], readings: &[ClaimReading]) ->
     let by_sense: Vec<(Option<&str>, Decided)> =
         senses.iter().filter_map(|(sense, subjects)| Some((*sense, of_sense(readings, subjects)?))).collect();
     // Where all hold, the tightest says most.
-    let tightest =
-        by_sense.iter().rev().max_by(|(_, a), (_, b)| used_if_held(readings, *a).total_cmp(&used_if_held(readings, *b)));
+    let tightest = by_sense
+        .iter()
+        .rev()
+        .max_by(|(_, a), (_, b)| used_if_held(readings, *a).total_cmp(&used_if_held(readings, *b)));
     let Some(&(_, (verdict, decides))) = tightest else {
         return (ClaimVerdict::Inconclusive, 0, "none of its readings can be judged".into());
     };
