@@ -11,6 +11,7 @@ use clap::error::ErrorKind;
 use otelbench::cli::Cli;
 use otelbench::experiment::mode;
 use otelbench::experiment::scenario::{Scenario, Settings};
+use otelbench::record::result::Document;
 
 /// Folders whose files are named in the documentation by their path from the root.
 const FOLDERS: [&str; 13] = [
@@ -231,9 +232,12 @@ fn every_command_within_a_sentence_is_accepted() {
 /// Binaries of tests and benchmarks, and recipes of the justfile.
 #[test]
 fn everything_that_cargo_and_just_are_asked_for_exists() {
-    let recipes = fs::read_to_string(root().join("justfile")).unwrap_or_default();
+    let recipes = fs::read_to_string(root().join("justfile")).unwrap();
     let heads: HashSet<&str> = recipes.lines().filter_map(|line| line.split([' ', ':']).next()).collect();
     let folders = [("--test", "tests"), ("--bench", "benches"), ("--example", "examples")];
+    let value = |command: &[String], flag: &str| {
+        command.iter().position(|word| word == flag).and_then(|at| command.get(at + 1)).cloned()
+    };
     let mut wrong = Vec::new();
     for page in pages() {
         let inline = page.code().filter(|span| span.starts_with("cargo ") || span.starts_with("just "));
@@ -242,16 +246,20 @@ fn everything_that_cargo_and_just_are_asked_for_exists() {
             let mut note =
                 |what: String| wrong.push(format!("{}: `{}`: no {what}", page.path.display(), command.join(" ")));
             match command[0].as_str() {
-                "just" if command.len() > 1 && !heads.is_empty() && !heads.contains(command[1].as_str()) => {
+                "just" if command.len() > 1 && !heads.contains(command[1].as_str()) => {
                     note(format!("recipe {}", command[1]))
                 }
                 "cargo" => {
+                    let package = match value(command, "-p").as_deref().and_then(|name| name.strip_prefix("otelbench-"))
+                    {
+                        Some(name) => root().join("crates").join(name),
+                        None => root().to_path_buf(),
+                    };
                     for (flag, folder) in folders {
-                        for pair in command.windows(2).filter(|pair| pair[0] == flag && pair[1] != "*") {
-                            let named = root().join(folder).join(&pair[1]);
-                            if !named.with_extension("rs").exists() && !named.join("main.rs").exists() {
-                                note(format!("{folder}/{}", pair[1]));
-                            }
+                        let Some(name) = value(command, flag).filter(|name| name != "*") else { continue };
+                        let named = package.join(folder).join(&name);
+                        if !named.with_extension("rs").exists() && !named.join("main.rs").exists() {
+                            note(format!("{folder}/{name}"));
                         }
                     }
                 }
@@ -356,7 +364,7 @@ fn the_map_names_what_is_in_its_files() {
         }
     }
     nothing_is_wrong(&wrong);
-    assert!(checked > 2, "only {checked} names were found");
+    assert!(checked > 50, "only {checked} names were found");
 }
 
 #[test]
@@ -370,6 +378,20 @@ fn every_mode_is_described() {
             mode.name
         );
     }
+}
+
+/// As results/claims.py makes it of what `otelbench report` says.
+#[test]
+fn the_table_of_claims_is_what_the_stored_result_says() {
+    let page = Page::read(&root().join("docs/claims.md"));
+    let claims = Document::read(&root().join("results/claims.json")).unwrap().claims;
+    let rows = claims.iter().map(|claim| {
+        let verdict = serde_json::to_value(claim.verdict).unwrap();
+        let verdict = verdict.as_str().unwrap();
+        format!("| `{}` | {} | **{verdict}** | {} |", claim.id, claim.statement, claim.reason)
+    });
+    let wrong: Vec<String> = rows.filter(|row| !page.prose.contains(row)).collect();
+    nothing_is_wrong(&wrong);
 }
 
 #[test]
