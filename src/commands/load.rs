@@ -17,7 +17,7 @@ use crate::generator::{Client, Constant, Generator, Load, Target};
 use crate::lab::progress;
 use crate::os::cores;
 use crate::os::cores::KeptAwake;
-use crate::record::load::{LoadResult, Quantiles, Verdict};
+use crate::record::load::{LoadResult, Quantiles};
 
 /// Puts the load on, and reports on it; a signal cuts it short.
 ///
@@ -70,7 +70,7 @@ pub fn run(options: &LoadOptions) -> Result<(), Failure> {
     }
     match signal {
         Some(signal) => Err(Failure::Interrupted(signal)),
-        None if played.validity.verdict == Verdict::Invalid => {
+        None if played.validity.is_invalid() => {
             Err(Failure::Invalid(format!("the measurement is invalid: {}", played.validity.causes.join("; "))))
         }
         None => Ok(()),

@@ -14,7 +14,6 @@ use crate::experiment::service::Payment;
 use crate::lab::progress::Progress;
 use crate::lab::trial::{self, LiveLanes, TrialError};
 use crate::os::cores::KeptAwake;
-use crate::record::load::Verdict;
 use crate::record::machine::{Machine, Tool};
 use crate::record::records::{Header, RecordLog, SCHEMA};
 use crate::record::result::Document;
@@ -205,7 +204,7 @@ pub(super) fn judged(document: &Document, cut: Option<Cut>, out: &Path) -> Resul
             let records = records_beside(out);
             Err(Failure::Invalid(format!("{error}\nwhat was measured until then is in {}", records.display())))
         }
-        None if document.validity.verdict == Verdict::Invalid => {
+        None if document.validity.is_invalid() => {
             Err(Failure::Invalid(format!("the measurement is invalid: {}", document.validity.causes.join("; "))))
         }
         None => Ok(()),

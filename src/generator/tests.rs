@@ -14,7 +14,7 @@ use tokio::task::{JoinSet, LocalSet};
 use super::shard::BACKLOG;
 use super::*;
 use crate::experiment::arrivals::Schedule;
-use crate::record::load::{LoadCounts, MixCounts, Verdict, decode};
+use crate::record::load::{LoadCounts, MixCounts, ValidityLevel, decode};
 
 mod accounts;
 mod direct;
@@ -247,7 +247,7 @@ async fn the_response_time_runs_from_the_intended_time_not_from_the_write() {
     // The first is written in time, the others wait as long as their answers less the 10 ms between them.
     assert!(played.lateness_us.p50.unwrap() >= 189_000.0, "{:?}", played.lateness_us);
     assert!(played.service_us.p50.unwrap() < played.response_us.p50.unwrap() / 2.0, "{:?}", played.service_us);
-    assert_eq!(played.validity.verdict, Verdict::Invalid);
+    assert_eq!(played.validity.level, ValidityLevel::Invalid);
 }
 
 #[tokio::test]
@@ -281,7 +281,7 @@ async fn failures_are_counted_by_class_alike_by_both_clients_and_kept_out_of_the
         let completed = decode(&played.hdr.response_ns).unwrap().len();
         let failed = decode(&played.hdr.failure_ns).unwrap().len();
         assert_eq!((completed, failed), (counts.completed, counts.failures() + counts.timed_out));
-        assert_eq!(played.validity.verdict, Verdict::Invalid);
+        assert_eq!(played.validity.level, ValidityLevel::Invalid);
     }
 }
 
@@ -319,12 +319,12 @@ async fn an_answer_is_right_when_it_is_the_one_asked_for() {
     assert!(right.rate.achieved > 0.9 * right.rate.offered, "{:?}", right.rate);
 
     let others = played(|n| if n % 10 == 4 { Deed::Refuse } else { Deed::Answer }).await;
-    assert_eq!((others.mix, others.answered(), others.validity.verdict), (mix(0, 10), 90, Verdict::Invalid));
+    assert_eq!((others.mix, others.answered(), others.validity.level), (mix(0, 10), 90, ValidityLevel::Invalid));
     assert!(blames(&others, "10 requests failed") && blames(&others, "10 requests that had to be refused were not"));
 
     // A fault of the server is no refusal.
     let broken = played(|n| if n % 10 == 3 { Deed::Status500 } else { Deed::Answer }).await;
-    assert_eq!((broken.mix, broken.validity.verdict), (mix(0, 0), Verdict::Invalid));
+    assert_eq!((broken.mix, broken.validity.level), (mix(0, 0), ValidityLevel::Invalid));
     assert!(blames(&broken, "10 requests failed (status_5xx 10)"), "{:?}", broken.validity);
 }
 

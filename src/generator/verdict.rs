@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::record::load::{LoadCounts, MEDIAN_LATE_INVALID, MixCounts, Validity, Verdict, cause};
+use crate::record::load::{LoadCounts, MEDIAN_LATE_INVALID, MixCounts, Validity, ValidityLevel, cause};
 
 /// Share of arrivals that may be lost or fail before the stretch says nothing about the load asked for.
 const LOST_INVALID: f64 = 0.01;
@@ -70,7 +70,7 @@ pub(super) fn judge(evidence: &LoadEvidence<'_>) -> Validity {
     let mut validity = Validity::default();
     if counts.scheduled == 0 {
         let what = "the stretch is shorter than the gap between arrivals";
-        validity.find(Verdict::Invalid, format!("{}: {what}", cause::NOTHING_DUE));
+        validity.find(ValidityLevel::Invalid, format!("{}: {what}", cause::NOTHING_DUE));
         return validity;
     }
     judge_machine(evidence, &mut validity);
@@ -81,20 +81,20 @@ pub(super) fn judge(evidence: &LoadEvidence<'_>) -> Validity {
 
 /// Whether the machine let the generator do its work.
 fn judge_machine(evidence: &LoadEvidence<'_>, validity: &mut Validity) {
-    if let Some(verdict) = lateness_verdict(evidence.wake) {
+    if let Some(level) = lateness_level(evidence.wake) {
         let evidence = format!(
             "it turned to half of all arrivals {} late, to one in a hundred {}; a thread of it stood without a core for {}",
             in_words(quantile(evidence.wake, 0.5)),
             in_words(quantile(evidence.wake, 0.99)),
             in_words(evidence.without_core)
         );
-        validity.find(verdict, format!("{}: {evidence}", cause::STARVED));
+        validity.find(level, format!("{}: {evidence}", cause::STARVED));
     }
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let share = evidence.stolen.as_secs_f64() / (evidence.elapsed.as_secs_f64() * cores as f64);
     if share > STOLEN_DEGRADED {
         let evidence = format!("the hypervisor gave {:.0} % of this machine to others", share * 100.0);
-        validity.find(Verdict::Degraded, format!("{}: {evidence}", cause::STOLEN));
+        validity.find(ValidityLevel::Degraded, format!("{}: {evidence}", cause::STOLEN));
     }
 }
 
@@ -102,16 +102,16 @@ fn judge_machine(evidence: &LoadEvidence<'_>, validity: &mut Validity) {
 fn judge_waiting(evidence: &LoadEvidence<'_>, validity: &mut Validity) {
     let counts = evidence.counts;
     let never_sent = counts.missed + evidence.left_over(counts.unsent);
-    let found = lateness_verdict(evidence.lateness).max((never_sent > 0).then(|| grade(never_sent, counts)));
-    let Some(verdict) = found else { return };
-    if found > lateness_verdict(evidence.wake) {
+    let found = lateness_level(evidence.lateness).max((never_sent > 0).then(|| grade(never_sent, counts)));
+    let Some(level) = found else { return };
+    if found > lateness_level(evidence.wake) {
         let (name, why) = why_all_were_busy(evidence);
         let waited = format!(
             "one in a hundred requests was written {} late or more, {:.1} % never",
             in_words(quantile(evidence.lateness, 0.99)),
             share(never_sent, counts) * 100.0
         );
-        validity.find(verdict, format!("{name}: {why}; {waited}"));
+        validity.find(level, format!("{name}: {why}; {waited}"));
     }
     if counts.missed > 0 {
         let what = format!("{:.1} % of the arrivals found no room to wait", share(counts.missed, counts) * 100.0);
@@ -202,16 +202,16 @@ fn share(n: u64, counts: &LoadCounts) -> f64 {
     n as f64 / counts.scheduled as f64
 }
 
-fn grade(lost: u64, counts: &LoadCounts) -> Verdict {
-    if share(lost, counts) > LOST_INVALID { Verdict::Invalid } else { Verdict::Degraded }
+fn grade(lost: u64, counts: &LoadCounts) -> ValidityLevel {
+    if share(lost, counts) > LOST_INVALID { ValidityLevel::Invalid } else { ValidityLevel::Degraded }
 }
 
-fn lateness_verdict(lateness: &Histogram<u64>) -> Option<Verdict> {
+fn lateness_level(lateness: &Histogram<u64>) -> Option<ValidityLevel> {
     if quantile(lateness, 0.5) > MEDIAN_LATE_INVALID {
-        Some(Verdict::Invalid)
+        Some(ValidityLevel::Invalid)
     } else {
         let tail = TAIL.max(TAIL_REQUESTS / lateness.len() as f64);
-        (tail < 0.5 && quantile(lateness, 1.0 - tail) > TAIL_LATE_DEGRADED).then_some(Verdict::Degraded)
+        (tail < 0.5 && quantile(lateness, 1.0 - tail) > TAIL_LATE_DEGRADED).then_some(ValidityLevel::Degraded)
     }
 }
 
@@ -299,10 +299,10 @@ mod tests {
     }
 
     /// Each stretch gets its verdict and its causes, and no other.
-    fn found_in(stretches: &[(Stretch, Verdict, Vec<&str>)]) {
+    fn found_in(stretches: &[(Stretch, ValidityLevel, Vec<&str>)]) {
         for (stretch, verdict, causes) in stretches {
             let validity = stretch.judged();
-            assert_eq!(validity.verdict, *verdict, "{validity:?}");
+            assert_eq!(validity.level, *verdict, "{validity:?}");
             let named: Vec<&str> = validity.causes.iter().filter_map(|cause| cause.split(": ").next()).collect();
             assert_eq!(named, *causes, "{validity:?}");
         }
@@ -314,23 +314,23 @@ mod tests {
         let late = |ms| vec![(ms, 1_000)];
         let unsent = |n| LoadCounts { completed: 1_000 - n, unsent: n, ..clean() };
         found_in(&[
-            (Stretch { counts: LoadCounts::default(), ..none() }, Verdict::Invalid, vec![cause::NOTHING_DUE]),
+            (Stretch { counts: LoadCounts::default(), ..none() }, ValidityLevel::Invalid, vec![cause::NOTHING_DUE]),
             (
                 Stretch { counts: clean(), wake: late(20), lateness: late(20), ..none() },
-                Verdict::Invalid,
+                ValidityLevel::Invalid,
                 vec![cause::STARVED],
             ),
             (
                 Stretch { counts: clean(), wake: vec![(0, 950), (6, 50)], lateness: late(6), ..none() },
-                Verdict::Degraded,
+                ValidityLevel::Degraded,
                 vec![cause::STARVED],
             ),
             (
                 Stretch { counts: unsent(500), wake: late(50), lateness: late(50), ..none() },
-                Verdict::Invalid,
+                ValidityLevel::Invalid,
                 vec![cause::STARVED],
             ),
-            (Stretch { counts: clean(), stolen: 900, ..none() }, Verdict::Degraded, vec![cause::STOLEN]),
+            (Stretch { counts: clean(), stolen: 900, ..none() }, ValidityLevel::Degraded, vec![cause::STOLEN]),
         ]);
     }
 
@@ -350,27 +350,27 @@ mod tests {
                     crowded: 11,
                     ..none()
                 },
-                Verdict::Invalid,
+                ValidityLevel::Invalid,
                 vec![cause::CONNECTION_CAP],
             ),
             (
                 Stretch { counts: clean(), lateness: late(6), service: late(1), uncrowded: 1, crowded: 1, ..none() },
-                Verdict::Degraded,
+                ValidityLevel::Degraded,
                 vec![cause::CONNECTION_CAP],
             ),
             (
                 Stretch { counts: clean(), lateness: late(20), service: late(10), uncrowded: 2, crowded: 10, ..none() },
-                Verdict::Invalid,
+                ValidityLevel::Invalid,
                 vec![cause::SLOW],
             ),
             (
                 Stretch { counts: unsent(500), service: vec![(2, 1), (10, 999)], crowded: 10, ..none() },
-                Verdict::Invalid,
+                ValidityLevel::Invalid,
                 vec![cause::SLOW],
             ),
             (
                 Stretch { counts: unsent(500), service: vec![(8, 1), (10, 999)], crowded: 10, ..none() },
-                Verdict::Invalid,
+                ValidityLevel::Invalid,
                 vec![cause::CONNECTION_CAP],
             ),
             (
@@ -382,7 +382,7 @@ mod tests {
                     crowded: 3,
                     ..none()
                 },
-                Verdict::Degraded,
+                ValidityLevel::Degraded,
                 vec![cause::STALLED],
             ),
             // An answer that took very long explains no wait that took much longer.
@@ -395,12 +395,12 @@ mod tests {
                     crowded: 10,
                     ..none()
                 },
-                Verdict::Invalid,
+                ValidityLevel::Invalid,
                 vec![cause::SLOW],
             ),
             (
                 Stretch { counts: missed(5), service: late(1), uncrowded: 1, crowded: 1, ..none() },
-                Verdict::Degraded,
+                ValidityLevel::Degraded,
                 vec![cause::CONNECTION_CAP, cause::BACKLOG],
             ),
             (
@@ -412,7 +412,7 @@ mod tests {
                     crowded: 9,
                     ..none()
                 },
-                Verdict::Invalid,
+                ValidityLevel::Invalid,
                 vec![cause::SLOW, cause::BACKLOG],
             ),
         ]);
@@ -423,11 +423,11 @@ mod tests {
         let silent = LoadCounts { completed: 0, timed_out: 900, in_flight: 100, ..clean() };
         let none = Stretch::default;
         found_in(&[
-            (Stretch { counts: silent, ..none() }, Verdict::Invalid, vec![cause::SILENT]),
-            (failed(&[("reset", 5)]), Verdict::Degraded, vec![cause::FAILING]),
-            (failed(&[("status_5xx", 50)]), Verdict::Invalid, vec![cause::FAILING]),
-            (failed(&[("closed", 8), ("refused", 50)]), Verdict::Invalid, vec![cause::DEAD]),
-            (failed(&[("no_port", 50)]), Verdict::Invalid, vec![cause::REFUSED_BY_SYSTEM]),
+            (Stretch { counts: silent, ..none() }, ValidityLevel::Invalid, vec![cause::SILENT]),
+            (failed(&[("reset", 5)]), ValidityLevel::Degraded, vec![cause::FAILING]),
+            (failed(&[("status_5xx", 50)]), ValidityLevel::Invalid, vec![cause::FAILING]),
+            (failed(&[("closed", 8), ("refused", 50)]), ValidityLevel::Invalid, vec![cause::DEAD]),
+            (failed(&[("no_port", 50)]), ValidityLevel::Invalid, vec![cause::REFUSED_BY_SYSTEM]),
         ]);
     }
 
@@ -437,7 +437,7 @@ mod tests {
         let cut_short = Stretch { counts: counts.clone(), cut_short: true, ..Stretch::default() };
         assert_eq!(cut_short.judged(), Validity::default());
         let whole = Stretch { counts, ..Stretch::default() };
-        assert_eq!(whole.judged().verdict, Verdict::Invalid);
+        assert_eq!(whole.judged().level, ValidityLevel::Invalid);
     }
 
     #[test]
@@ -448,13 +448,13 @@ mod tests {
         };
         assert_eq!(refused(900, 900, 0).judged(), Validity::default());
         for (stretch, verdict, says) in [
-            (refused(55, 50, 0), Verdict::Degraded, "5 requests failed (status_4xx 5)"),
-            (refused(100, 50, 0), Verdict::Invalid, "50 requests failed"),
-            (refused(45, 45, 5), Verdict::Degraded, "5 requests that had to be refused were not"),
-            (refused(0, 0, 50), Verdict::Invalid, "50 requests that had to be refused were not"),
+            (refused(55, 50, 0), ValidityLevel::Degraded, "5 requests failed (status_4xx 5)"),
+            (refused(100, 50, 0), ValidityLevel::Invalid, "50 requests failed"),
+            (refused(45, 45, 5), ValidityLevel::Degraded, "5 requests that had to be refused were not"),
+            (refused(0, 0, 50), ValidityLevel::Invalid, "50 requests that had to be refused were not"),
         ] {
             let validity = stretch.judged();
-            assert_eq!((validity.verdict, validity.causes.len()), (verdict, 1), "{validity:?}");
+            assert_eq!((validity.level, validity.causes.len()), (verdict, 1), "{validity:?}");
             assert!(validity.names(cause::FAILING) && validity.causes[0].contains(says), "{validity:?} lacks {says}");
         }
     }
@@ -463,7 +463,7 @@ mod tests {
     fn merging_keeps_the_worst_verdict_and_every_cause_once() {
         let mut whole = Validity::default();
         let mut part = Validity::default();
-        part.find(Verdict::Degraded, "late".into());
+        part.find(ValidityLevel::Degraded, "late".into());
         whole.merge(&part);
         whole.merge(&part);
         assert_eq!(whole, part);

@@ -244,37 +244,43 @@ pub mod cause {
     pub const NOTHING_DUE: &str = "nothing due";
 }
 
-/// Whether a stretch of load can be trusted.
+/// How far a stretch of load can be trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum ValidityLevel {
     /// The load asked for was put on.
     #[default]
     Valid,
-    /// It was, but for something that is named.
+    /// It was, but for the causes.
     Degraded,
     /// It was not; no difference is computed from it.
     Invalid,
 }
 
-/// A verdict with its causes.
+/// Whether a stretch of load, or a whole run, can be trusted, and the causes if not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Validity {
-    /// The worst of what was found.
-    pub verdict: Verdict,
+    /// The worst level of its causes.
+    #[serde(rename = "verdict")]
+    pub level: ValidityLevel,
     /// Causes: the name of each, and the evidence in words.
     pub causes: Vec<String>,
 }
 
 impl Validity {
     /// Adds a finding.
-    pub fn find(&mut self, verdict: Verdict, cause: String) {
-        self.verdict = self.verdict.max(verdict);
+    pub fn find(&mut self, level: ValidityLevel, cause: String) {
+        self.level = self.level.max(level);
         if !self.causes.contains(&cause) {
             self.causes.push(cause);
         }
+    }
+
+    /// Whether no difference may be computed from it.
+    pub fn is_invalid(&self) -> bool {
+        self.level == ValidityLevel::Invalid
     }
 
     /// Whether a cause of this name was found.
@@ -284,9 +290,9 @@ impl Validity {
 
     /// Adds the findings of `other`.
     pub fn merge(&mut self, other: &Self) {
-        self.verdict = self.verdict.max(other.verdict);
+        self.level = self.level.max(other.level);
         for cause in &other.causes {
-            self.find(other.verdict, cause.clone());
+            self.find(other.level, cause.clone());
         }
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::experiment::scenario::{Role, Transport};
 use crate::experiment::service::Payment;
 use crate::record::interval::Interval;
-use crate::record::load::Verdict;
+use crate::record::load::ValidityLevel;
 use crate::record::records::Records;
 use crate::record::result::Document;
 use crate::record::selftest::{Check, Repeat, RepeatedArm, RepeatedDelta, Selftest};
@@ -34,7 +34,7 @@ fn troubled() -> Records {
     records.slices[4]
         .played
         .validity
-        .find(Verdict::Degraded, "1 % of the requests were written 7 ms late or more".into());
+        .find(ValidityLevel::Degraded, "1 % of the requests were written 7 ms late or more".into());
     records
 }
 
@@ -138,7 +138,7 @@ fn a_search_that_could_not_decide_says_why() {
 #[test]
 fn an_invalid_run_gives_no_difference() {
     let mut records = run();
-    records.slices[2].played.validity.find(Verdict::Invalid, "50.0 % of the requests were never sent".into());
+    records.slices[2].played.validity.find(ValidityLevel::Invalid, "50.0 % of the requests were never sent".into());
     let shown = shown(records);
     assert!(shown.contains("The measurement is invalid") && shown.contains("never sent"), "{shown}");
     assert!(!shown.contains("costs") && !shown.contains("Noise floor") && !shown.contains('…'), "{shown}");

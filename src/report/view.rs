@@ -8,7 +8,6 @@ use super::warnings::warnings;
 use super::{capacity, costs, selftest};
 use crate::experiment::metric::Metric;
 use crate::experiment::scenario::Role;
-use crate::record::load::Verdict;
 use crate::record::result::Document;
 use crate::verdict::analysis::headline;
 
@@ -63,7 +62,7 @@ impl View {
             ledger: ledger(document),
             warnings: warnings(document),
             noise_floor: noise_floor(document),
-            sentences: if document.validity.verdict == Verdict::Invalid { Vec::new() } else { sentences },
+            sentences: if document.validity.is_invalid() { Vec::new() } else { sentences },
             gates: match document.gates() {
                 Ok(judged) => judged.iter().map(|judged| format!("Gate {}.", judged.in_words())).collect(),
                 Err(unknown) => vec![unknown.to_string()],

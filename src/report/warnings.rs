@@ -3,13 +3,13 @@
 use super::cells::count;
 use super::{loss, selftest};
 use crate::experiment::scenario::Role;
-use crate::record::load::Verdict;
+use crate::record::load::ValidityLevel;
 use crate::record::result::{ArmSummary, Document};
 use crate::verdict::analysis::headline;
 
 pub(super) fn warnings(document: &Document) -> Vec<String> {
     let mut warnings = document.selftest.as_ref().map_or_else(Vec::new, |found| selftest::warnings(found, document));
-    if document.validity.verdict == Verdict::Invalid {
+    if document.validity.is_invalid() {
         warnings.push("The measurement is invalid, so no difference is given.".into());
         warnings.extend(document.validity.causes.iter().cloned());
     }
@@ -20,7 +20,7 @@ pub(super) fn warnings(document: &Document) -> Vec<String> {
             rounds.complete, rounds.planned
         ));
     }
-    if document.validity.verdict != Verdict::Invalid && !rounds.void.is_empty() {
+    if !document.validity.is_invalid() && !rounds.void.is_empty() {
         warnings.push(format!("{} of {} rounds are void and count for no arm.", rounds.void.len(), rounds.planned));
         warnings.extend(document.validity.causes.iter().cloned());
     }
@@ -32,7 +32,7 @@ pub(super) fn warnings(document: &Document) -> Vec<String> {
         );
     }
     for arm in &document.arms {
-        if document.validity.verdict != Verdict::Invalid {
+        if !document.validity.is_invalid() {
             warnings.extend(degraded(arm, document));
         }
         warnings.extend(loss::warnings(arm));
@@ -49,7 +49,7 @@ fn degraded(arm: &ArmSummary, document: &Document) -> Option<String> {
     let slices = document
         .records
         .iter()
-        .filter(|slice| slice.arm == arm.name && slice.played.validity.verdict == Verdict::Degraded)
+        .filter(|slice| slice.arm == arm.name && slice.played.validity.level == ValidityLevel::Degraded)
         .count();
     (slices > 0).then(|| format!("{}: {} degraded, such as: {example}.", arm.name, count(slices as u64, "slice")))
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use crate::common::{document, otelbench, stderr, stdout};
-use otelbench::record::load::Verdict;
+use otelbench::record::load::ValidityLevel;
 use otelbench::record::records::Records;
 use otelbench::record::result::Document;
 use serde_json::{Value, json};
@@ -132,7 +132,7 @@ fn results_that_differ_in_more_than_the_code_are_not_compared() {
     ends(&compared(&stored(), &partial, ""), 4, &["the candidate is partial: 7 of 8 rounds"]);
     let invalid = made(&folder, "invalid.json", |records| {
         for slice in &mut records.slices {
-            slice.played.validity.verdict = Verdict::Invalid;
+            slice.played.validity.level = ValidityLevel::Invalid;
             slice.played.validity.causes = vec!["generator starved of CPU".into()];
         }
     });
@@ -249,7 +249,7 @@ fn every_stored_result_keeps_to_the_schema_and_is_valid() {
         let is_result = |path| fs::read_to_string(path).is_ok_and(|text| text.contains("\"otelbench.result/1\""));
         if path.extension().is_some_and(|extension| extension == "json") && is_result(&path) {
             let document = document(&path);
-            assert!(!document.partial && document.validity.verdict != Verdict::Invalid, "{}", path.display());
+            assert!(!document.partial && !document.validity.is_invalid(), "{}", path.display());
             seen += 1;
         }
     }

@@ -13,7 +13,7 @@ use otelbench::experiment::metric::Metric;
 use otelbench::experiment::slo::Slo;
 use otelbench::experiment::units::Rate;
 use otelbench::generator::{Generator, Load, Target};
-use otelbench::record::load::Verdict;
+use otelbench::record::load::ValidityLevel;
 use otelbench::verdict::capacity::{Next, Search, Step, StepOutcome};
 
 /// Service time of the server, which serves one request after the other.
@@ -163,7 +163,7 @@ fn an_slo_that_no_rate_holds_is_invalid_with_the_reason_and_without_a_number() {
     let why = "the SLO is not held even at 50 requests per second";
     assert!(stderr(&output).contains(why) && stdout(&output).contains(why), "{}{}", stdout(&output), stderr(&output));
     let document = document(&out);
-    assert_eq!((document.validity.verdict, document.deltas.len()), (Verdict::Invalid, 0));
+    assert_eq!((document.validity.level, document.deltas.len()), (ValidityLevel::Invalid, 0));
     assert!(document.arms.iter().all(|arm| arm.capacity_rps.is_none() && arm.reasons.contains_key(&Metric::Capacity)));
     // Two rounds are enough to see it.
     assert!(document.partial && document.rounds.void == [0, 1], "{:?}", document.rounds);

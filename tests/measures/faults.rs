@@ -15,7 +15,7 @@ use crate::common::alone;
 use crate::common::server::{Deed, play, played, serve, target};
 use otelbench::experiment::arrivals::Arrivals;
 use otelbench::generator::{Kind, Requests, Target};
-use otelbench::record::load::{LoadResult, Validity, Verdict, cause};
+use otelbench::record::load::{LoadResult, Validity, ValidityLevel, cause};
 use procfs::process::Process;
 use procfs::{CurrentSI, KernelStats};
 
@@ -126,8 +126,8 @@ fn every_tenth(deed: Deed) -> impl Fn(u64) -> Deed {
 }
 
 /// Each fault, what was found, and what should be.
-fn matrix() -> Vec<(&'static str, Found, Verdict, Vec<&'static str>)> {
-    use Verdict::{Degraded, Invalid};
+fn matrix() -> Vec<(&'static str, Found, ValidityLevel, Vec<&'static str>)> {
+    use ValidityLevel::{Degraded, Invalid};
     let over = |connections, rate, duration: u64, deed: Box<dyn Fn() -> SocketAddr>| {
         found(move || played(target(deed(), connections), rate, ms(duration)))
     };
@@ -225,11 +225,11 @@ fn every_fault_is_found_and_named_and_nothing_else() {
     println!("| fault injected | verdict | cause named |");
     println!("| --- | --- | --- |");
     for (fault, found, ..) in &matrix {
-        println!("| {fault} | {:?} | {} |", found.validity.verdict, found.validity.causes.join("; "));
+        println!("| {fault} | {:?} | {} |", found.validity.level, found.validity.causes.join("; "));
     }
     for (fault, found, verdict, causes) in matrix {
         assert_eq!(found.causes(), causes, "{fault}: {:?}", found.validity);
-        assert_eq!(found.validity.verdict, verdict, "{fault}: {:?}", found.validity);
+        assert_eq!(found.validity.level, verdict, "{fault}: {:?}", found.validity);
     }
 }
 

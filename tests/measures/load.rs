@@ -8,7 +8,7 @@ use crate::common::{PROGRAM, RPS, Turn, alone, otelbench, ran, stderr, stdout, u
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use otelbench::generator::THREAD;
-use otelbench::record::load::{LoadResult, Verdict};
+use otelbench::record::load::{LoadResult, ValidityLevel};
 use procfs::process::Process;
 
 const BODY: &str = r#"{"user":"ada","items":["tea"],"quantity":2,"amount":9.5}"#;
@@ -92,7 +92,7 @@ fn error_statuses_are_counted_as_failures_and_make_the_measurement_invalid() {
     assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
     let played = played(&stdout(&output));
     assert_eq!((played.load.failed["status_4xx"], played.load.completed), (60, 0));
-    assert_eq!(played.validity.verdict, Verdict::Invalid);
+    assert_eq!(played.validity.level, ValidityLevel::Invalid);
 }
 
 #[test]

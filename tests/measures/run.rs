@@ -4,7 +4,7 @@ use std::thread;
 
 use crate::common::{RPS, alone, document, otelbench, ran, stderr, stdout, valid};
 use otelbench::experiment::scenario::{Role, Transport};
-use otelbench::record::load::Verdict;
+use otelbench::record::load::ValidityLevel;
 use otelbench::record::result::Document;
 
 /// Runs every mode in two short rounds; `extra` are further options.
@@ -169,7 +169,7 @@ fn a_rate_that_cannot_be_reached_is_invalid_and_gives_no_delta() {
     assert!(stderr(&output).contains("invalid") && stderr(&output).contains("backlog overflow"), "{}", stderr(&output));
     assert!(!stdout(&output).contains("costs"), "{}", stdout(&output));
     let document = document(&out);
-    assert_eq!((document.validity.verdict, document.deltas.len()), (Verdict::Invalid, 0));
+    assert_eq!((document.validity.level, document.deltas.len()), (ValidityLevel::Invalid, 0));
     assert!(!document.records.is_empty());
 }
 

@@ -19,7 +19,7 @@ use crate::experiment::units::Rate;
 use crate::generator::Load;
 use crate::lab::lane::host::LaneError;
 use crate::record::account::Account;
-use crate::record::load::{LoadResult, Verdict};
+use crate::record::load::LoadResult;
 use crate::record::machine::Tool;
 use crate::record::received::Received;
 use crate::record::records::{LaneRecord, RecordLog, RecordsError, SliceRecord};
@@ -127,8 +127,7 @@ pub async fn run(lanes: &mut impl Lanes, log: &mut RecordLog, watch: &mut impl F
     };
     let played = trial.log.records();
     let ended = played.rounds_ended() as usize;
-    let is_void =
-        |slice: &&SliceRecord| slice.played.validity.verdict == Verdict::Invalid && header.scenario.slo.is_none();
+    let is_void = |slice: &&SliceRecord| slice.played.validity.is_invalid() && header.scenario.slo.is_none();
     trial.void = played.slices.iter().filter(is_void).map(|slice| slice.round).collect();
     for (round, order) in (0..header.plan.rounds).zip(&header.plan.order).skip(ended) {
         let arms = in_order(&header.scenario.arms, order);
@@ -183,7 +182,7 @@ impl<'a, L: Lanes, W: FnMut(Event)> Trial<'a, L, W> {
         for arm in order {
             (self.watch)(Event::Playing { round, arm: arm.clone(), lasts: self.scenario.slice });
             let played = self.slice(round, arm, self.scenario.rps).await?;
-            if played.validity.verdict == Verdict::Invalid {
+            if played.validity.is_invalid() {
                 self.void.insert(round);
             }
             (self.watch)(Event::Done);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::experiment::metric::Metric;
 use crate::experiment::scenario::Until;
+use crate::record::load::ValidityLevel;
 use crate::record::records::{Header, Records};
 use crate::record::result::Document;
 use crate::verdict::analysis::{self, Analysis};
@@ -45,7 +46,7 @@ impl Lanes for Scripted {
         let mut record = fixture::slice(0, 0, arm, if overload { 2_000.0 } else { 20.0 });
         record.played.rate.asked = Some(asked);
         if self.invalid.is_some_and(|(bad, n)| bad == arm && n == *nth) {
-            record.played.validity.find(Verdict::Invalid, "told to".into());
+            record.played.validity.find(ValidityLevel::Invalid, "told to".into());
         }
         Ok((record.played, record.spent))
     }
@@ -137,7 +138,7 @@ async fn a_trial_that_can_no_longer_be_valid_is_not_played_on() {
     let (outcome, records) = played(8, &mut lanes).await;
     outcome.unwrap();
     assert!(records.slices.len() <= 6 && !records.is_whole());
-    assert_eq!(records.slices.last().unwrap().played.validity.verdict, Verdict::Invalid);
+    assert_eq!(records.slices.last().unwrap().played.validity.level, ValidityLevel::Invalid);
     // One of 12 is not.
     let mut lanes = Scripted { invalid: Some(("full", 2)), ..Scripted::default() };
     let (_, records) = played(12, &mut lanes).await;
@@ -192,7 +193,7 @@ async fn an_invalid_step_is_one_that_failed_and_voids_no_round() {
     lanes.capacity = [("none", 35e3), ("placebo", 35e3), ("full", 21e3)].into();
     let (outcome, records) = searched(2, &mut lanes).await;
     outcome.unwrap();
-    assert_eq!(analysis::analyse(&records).validity.verdict, Verdict::Valid);
+    assert_eq!(analysis::analyse(&records).validity.level, ValidityLevel::Valid);
     assert!(records.is_whole());
 }
 
@@ -205,7 +206,7 @@ async fn a_round_ends_when_a_search_cannot_decide_and_the_trial_when_none_of_two
     outcome.unwrap();
     assert_eq!(records.lanes.len(), 2 * 3);
     let analysis = analysis::analyse(&records);
-    assert_eq!((analysis.rounds.void, analysis.validity.verdict), (vec![0, 1], Verdict::Invalid));
+    assert_eq!((analysis.rounds.void, analysis.validity.level), (vec![0, 1], ValidityLevel::Invalid));
     assert!(analysis.validity.causes[0].starts_with("full: the SLO is not held even at"), "{:?}", analysis.validity);
 }
 

@@ -9,7 +9,7 @@ use crate::experiment::metric::Metric;
 use crate::experiment::scenario::{Arm, Known, Role};
 use crate::experiment::units::{grouped, micros};
 use crate::record::interval::Interval;
-use crate::record::load::{Verdict, decode};
+use crate::record::load::{ValidityLevel, decode};
 use crate::record::records::{LaneRecord, SliceRecord};
 use crate::record::result::{Delta, Document, TelemetrySummary};
 use crate::record::selftest::Check;
@@ -306,9 +306,9 @@ pub(super) fn injections(run: &Document) -> Vec<(&Arm, f64)> {
 
 /// The document, unless the measurement is invalid.
 pub(super) fn trusted(run: &Document) -> Result<&Document, String> {
-    match run.validity.verdict {
-        Verdict::Invalid => Err(format!("the measurement is invalid: {}", run.validity.causes.join("; "))),
-        Verdict::Valid | Verdict::Degraded => Ok(run),
+    match run.validity.level {
+        ValidityLevel::Invalid => Err(format!("the measurement is invalid: {}", run.validity.causes.join("; "))),
+        ValidityLevel::Valid | ValidityLevel::Degraded => Ok(run),
     }
 }
 

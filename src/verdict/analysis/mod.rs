@@ -19,7 +19,7 @@ pub use self::values::{Differences, RoundValues, cpu_of_slices};
 
 use crate::experiment::metric::Metric;
 use crate::experiment::scenario::Role;
-use crate::record::load::{Validity, Verdict};
+use crate::record::load::{Validity, ValidityLevel};
 use crate::record::records::Records;
 use crate::record::result::{ArmSummary, Delta, Rounds};
 
@@ -47,7 +47,7 @@ pub fn analyse(records: &Records) -> Analysis {
     let values = RoundValues::of(records, &valid, &scenario.arm_names());
     let confidence = stopping::confidence(scenario, valid.len() as u32);
     let arms = scenario.arms.iter().map(|arm| summary::summarise(arm, records, &values, &valid)).collect();
-    let deltas = if validity.verdict == Verdict::Invalid {
+    let deltas = if validity.is_invalid() {
         Vec::new()
     } else {
         let pairs = scenario.arms.iter().filter(|arm| arm.role != Role::Baseline);
@@ -59,8 +59,8 @@ pub fn analyse(records: &Records) -> Analysis {
             .collect()
     };
     // A run without rounds was asked for nothing.
-    if valid.is_empty() && rounds.planned > 0 && validity.verdict != Verdict::Invalid {
-        validity.find(Verdict::Invalid, "no round was played to its end".into());
+    if valid.is_empty() && rounds.planned > 0 && !validity.is_invalid() {
+        validity.find(ValidityLevel::Invalid, "no round was played to its end".into());
     }
     Analysis { validity, rounds, arms, deltas }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::experiment::slo::Slo;
 use crate::experiment::units::Rate;
-use crate::record::load::{Validity, Verdict};
+use crate::record::load::{Validity, ValidityLevel};
 use crate::record::records::{Header, Records, SliceRecord};
 use crate::record::result::Rounds;
 use crate::verdict::capacity::{Next, Search, Step, StepOutcome};
@@ -82,7 +82,7 @@ fn judge_searches(records: &Records, slo: &Slo) -> (Rounds, Validity) {
         }
     }
     let void: BTreeSet<u32> = undecided.iter().map(|(round, _)| *round).collect();
-    let verdict = if void.len() == complete.len() { Verdict::Invalid } else { Verdict::Degraded };
+    let verdict = if void.len() == complete.len() { ValidityLevel::Invalid } else { ValidityLevel::Degraded };
     let mut validity = Validity::default();
     for (_, reason) in undecided {
         validity.find(verdict, reason);
@@ -93,15 +93,14 @@ fn judge_searches(records: &Records, slo: &Slo) -> (Rounds, Validity) {
 
 /// A round with an invalid slice is void; when too many are, the run is invalid.
 fn judge_slices(records: &Records) -> (Rounds, Validity) {
-    let invalid: Vec<&SliceRecord> =
-        records.slices.iter().filter(|slice| slice.played.validity.verdict == Verdict::Invalid).collect();
+    let invalid: Vec<&SliceRecord> = records.slices.iter().filter(|slice| slice.played.validity.is_invalid()).collect();
     let void: BTreeSet<u32> = invalid.iter().map(|slice| slice.round).collect();
     let planned = records.header.plan.rounds;
     let mut validity = Validity::default();
     if void.len() as f64 > VOID_INVALID * f64::from(planned) {
         for slice in &invalid {
             for cause in &slice.played.validity.causes {
-                validity.find(Verdict::Invalid, format!("{}: {cause}", slice.arm));
+                validity.find(ValidityLevel::Invalid, format!("{}: {cause}", slice.arm));
             }
         }
     }

@@ -7,7 +7,6 @@
 use super::delta::headline;
 use super::{CONFIDENCE, analyse};
 use crate::experiment::scenario::{Role, Scenario, Until};
-use crate::record::load::Verdict;
 use crate::record::records::Records;
 use crate::record::result::Delta;
 use crate::verdict::stats::{Looks, PRECISION_CONFIDENCE, PRECISION_ROUNDS_MIN};
@@ -35,7 +34,7 @@ pub fn is_decided(records: &Records) -> bool {
     let scenario = &records.header.scenario;
     let Some(until) = scenario.until else { return false };
     let analysis = analyse(records);
-    if analysis.validity.verdict == Verdict::Invalid {
+    if analysis.validity.is_invalid() {
         return false;
     }
     let rounds = analysis.rounds.complete - analysis.rounds.void.len() as u32;

@@ -122,11 +122,11 @@ fn work_done_once_per_interval_is_charged_for_the_load_of_the_slice_alone() {
 fn a_round_with_an_invalid_slice_is_void_for_every_arm() {
     let mut records = fixture::run(20, cost);
     let spoilt = records.slices.iter_mut().find(|slice| slice.round == 3 && slice.arm == PLACEBO).unwrap();
-    spoilt.played.validity.find(Verdict::Invalid, "spoilt".into());
+    spoilt.played.validity.find(ValidityLevel::Invalid, "spoilt".into());
     let analysis = analyse(&records);
     assert_eq!(analysis.rounds, Rounds { planned: 20, complete: 20, void: vec![3] });
     assert!(analysis.deltas.iter().filter(|delta| delta.absolute.is_some()).all(|delta| delta.rounds == 19));
-    assert_eq!(analysis.validity.verdict, Verdict::Valid);
+    assert_eq!(analysis.validity.level, ValidityLevel::Valid);
     assert!(analysis.arms.iter().all(|arm| arm.requests == 19 * 2 * REQUESTS));
 }
 
@@ -134,10 +134,10 @@ fn a_round_with_an_invalid_slice_is_void_for_every_arm() {
 fn more_than_a_tenth_of_the_rounds_void_gives_no_delta() {
     let mut records = fixture::run(8, cost);
     let spoilt = records.slices.iter_mut().find(|slice| slice.round == 3).unwrap();
-    spoilt.played.validity.find(Verdict::Invalid, "the generator was starved".into());
+    spoilt.played.validity.find(ValidityLevel::Invalid, "the generator was starved".into());
     let arm = spoilt.arm.clone();
     let analysis = analyse(&records);
-    assert_eq!(analysis.validity.verdict, Verdict::Invalid);
+    assert_eq!(analysis.validity.level, ValidityLevel::Invalid);
     assert_eq!(analysis.validity.causes, [format!("{arm}: the generator was starved")]);
     assert_eq!(analysis.deltas, []);
 }
@@ -252,7 +252,7 @@ fn a_searched_arm_is_summarised_from_the_steps_that_gave_its_answers() {
     let mut records = fixture::search(3, capacity);
     // The steps that failed took two milliseconds of CPU for each request, and were invalid.
     let slow = records.slices.iter_mut().filter(|slice| slice.played.response_us.p99 > Some(10_000.0));
-    slow.for_each(|slice| slice.played.validity.find(Verdict::Invalid, "half waited".into()));
+    slow.for_each(|slice| slice.played.validity.find(ValidityLevel::Invalid, "half waited".into()));
     let analysis = analyse(&records);
     for arm in &analysis.arms {
         assert!((arm.cpu_us_per_request.total.unwrap() - 20.0).abs() < 1e-9, "{arm:?}");
@@ -268,11 +268,11 @@ fn a_round_in_which_a_search_cannot_decide_is_void_for_every_arm_and_without_any
     };
     let analysis = analyse(&fixture::search(5, never(1..2)));
     assert_eq!(analysis.rounds.void, [1]);
-    assert_eq!(analysis.validity.verdict, Verdict::Degraded);
+    assert_eq!(analysis.validity.level, ValidityLevel::Degraded);
     assert_eq!(analysis.validity.causes, ["full: the SLO is not held even at 20 requests per second"]);
     assert!(analysis.deltas.iter().all(|delta| delta.rounds == 4 && delta.relative.is_some()));
     let analysis = analyse(&fixture::search(2, never(0..2)));
-    assert_eq!((analysis.validity.verdict, analysis.deltas.len()), (Verdict::Invalid, 0));
+    assert_eq!((analysis.validity.level, analysis.deltas.len()), (ValidityLevel::Invalid, 0));
     assert_eq!(analysis.validity.causes, ["full: the SLO is not held even at 20 requests per second"]);
 }
 

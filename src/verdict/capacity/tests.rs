@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::generator::answered;
-use crate::record::load::{Quantiles, Verdict};
+use crate::record::load::{Quantiles, ValidityLevel};
 use crate::verdict::stats::Paired;
 
 const STEP: Duration = Duration::from_secs(1);
@@ -248,7 +248,7 @@ fn a_generator_that_was_starved_says_nothing_and_a_service_that_cannot_keep_up_f
     let slo: Slo = "p99=10ms".parse().unwrap();
     let mut played = answered(1_000, Duration::from_millis(50));
     let busy = "half of all requests waited 40 ms for a connection: the service cannot keep up with this rate";
-    played.validity.find(Verdict::Invalid, busy.into());
+    played.validity.find(ValidityLevel::Invalid, busy.into());
     assert_eq!(StepOutcome::of(&played, &slo), StepOutcome::Failed);
     // It turned to the requests late itself: a failure may be its own, an SLO that held all the same did.
     let late = Some(Quantiles { p99: Some(25_000.0), ..Quantiles::default() });

@@ -71,12 +71,12 @@ impl<'a> CachedAnalysis<'a> {
     /// The analysis, unless the measurement is invalid.
     fn analysis(&self) -> Result<&Analysis, String> {
         let analysis = self.analysis.get_or_init(|| analysis::analyse(self.records));
-        match analysis.validity.verdict {
-            load::Verdict::Invalid => Err(format!(
+        match analysis.validity.level {
+            load::ValidityLevel::Invalid => Err(format!(
                 "the measurement is invalid: {}",
                 analysis.validity.causes.first().map_or("no cause was stored", String::as_str)
             )),
-            load::Verdict::Valid | load::Verdict::Degraded => Ok(analysis),
+            load::ValidityLevel::Valid | load::ValidityLevel::Degraded => Ok(analysis),
         }
     }
 

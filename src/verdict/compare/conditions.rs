@@ -3,7 +3,6 @@
 use serde_json::{Map, Value, json};
 
 use crate::experiment::scenario::{Arm, Role, Scenario};
-use crate::record::load::Verdict;
 use crate::record::records::Header;
 use crate::record::result::Document;
 
@@ -17,7 +16,7 @@ pub(crate) fn unreliable(which: &str, document: &Document) -> Vec<String> {
             rounds.complete, rounds.planned
         ));
     }
-    if document.validity.verdict == Verdict::Invalid {
+    if document.validity.is_invalid() {
         reasons.push(format!("{which} is invalid: {}", document.validity.causes.join("; ")));
     }
     reasons

@@ -1,5 +1,5 @@
 use super::*;
-use crate::record::load::Verdict;
+use crate::record::load::ValidityLevel;
 use crate::verdict::fixture::{self, noise};
 use crate::verdict::gate::GateOutcome;
 
@@ -193,7 +193,7 @@ fn partial_and_invalid_results_are_refused_by_name() {
     assert!(partial[0].contains("the base is partial: 7 of 8 rounds"), "{partial:?}");
     let mut records = fixture::run(8, |arm, round| 20.0 * noise(arm, round));
     for slice in &mut records.slices {
-        slice.played.validity.find(Verdict::Invalid, "generator starved of CPU".into());
+        slice.played.validity.find(ValidityLevel::Invalid, "generator starved of CPU".into());
     }
     let invalid = reasons(&document(1.0, 1.0), &Document::of(records));
     assert!(invalid[0].contains("the candidate is invalid") && invalid[0].contains("starved"), "{invalid:?}");

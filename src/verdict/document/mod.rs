@@ -7,7 +7,6 @@ use std::path::Path;
 use crate::experiment::gate::UnknownArm;
 use crate::experiment::metric::Metric;
 use crate::record::claims::ClaimEvidence;
-use crate::record::load::Verdict;
 use crate::record::records::Records;
 use crate::record::result::{Document, ResultError, StoredResult};
 use crate::verdict::analysis::{self, Differences};
@@ -75,7 +74,7 @@ impl Document {
         let scenario = &self.header.scenario;
         let of_two_builds: Vec<(&str, &str)> =
             scenario.arms.iter().filter_map(|arm| Some((arm.name.as_str(), arm.against.as_deref()?))).collect();
-        if of_two_builds.is_empty() || self.validity.verdict == Verdict::Invalid {
+        if of_two_builds.is_empty() || self.validity.is_invalid() {
             return Ok(Vec::new());
         }
         let names: Vec<&str> = of_two_builds.iter().map(|(name, _)| *name).collect();

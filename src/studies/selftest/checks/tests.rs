@@ -46,7 +46,7 @@ fn a_placebo_that_differs_or_is_invalid_fails() {
     assert!(!judged(placebo, injected_run(|arm, us| if arm == "placebo" { us * 1.1 } else { us })));
     let mut invalid = injected_run(healthy);
     for slice in &mut invalid.slices {
-        slice.played.validity.find(Verdict::Invalid, "it was late".into());
+        slice.played.validity.find(ValidityLevel::Invalid, "it was late".into());
     }
     let check = placebo(&Document::of(invalid));
     assert!(!check.passed && check.seen.contains("the measurement is invalid: "), "{check:?}");
@@ -152,7 +152,7 @@ fn a_lost_span_that_the_ledger_or_its_tree_does_not_show_fails() {
     let run = |lose: fn(&mut LaneRecord)| ledger_run(|_| {}, lose);
     assert!(judged(lost_span, run(one_is_lost)));
     let mut late = run(one_is_lost);
-    late.slices[0].played.validity.find(Verdict::Invalid, "it was late".into());
+    late.slices[0].played.validity.find(ValidityLevel::Invalid, "it was late".into());
     assert!(judged(lost_span, late.clone()) && judged(ledger, late), "a count is a count, however late the load was");
     assert!(!judged(lost_span, run(|_| {})), "nothing was noticed");
     assert!(!judged(lost_span, run(|lane| lane.received.as_mut().unwrap().spans -= 1)), "the tree looks whole");

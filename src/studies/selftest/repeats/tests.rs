@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::experiment::units::Rate;
 use crate::record::interval::Interval;
-use crate::record::load::Verdict;
+use crate::record::load::ValidityLevel;
 use crate::record::records::Records;
 use crate::studies::selftest::scenarios::{self, Effort};
 use crate::verdict::fixture::{self, noise};
@@ -109,7 +109,7 @@ fn detectable_costs_that_are_not_found_fail() {
 fn invalid_runs_do_not_count_and_must_be_few() {
     let mut records = run();
     for slice in &mut records.slices {
-        slice.played.validity.find(Verdict::Invalid, "it was late".into());
+        slice.played.validity.find(ValidityLevel::Invalid, "it was late".into());
     }
     let invalid = repeat(1, &Document::of(records));
     assert!(invalid.invalid.as_ref().unwrap().contains("late"), "{invalid:?}");

@@ -219,7 +219,7 @@ fn an_empty_total_is_inconclusive() {
 fn an_invalid_run_is_inconclusive() {
     let mut records = run("traces,full", |_, _| 0.0);
     for slice in records.slices.iter_mut().filter(|slice| slice.arm == "none") {
-        slice.played.validity.find(load::Verdict::Invalid, "the cores were gone".into());
+        slice.played.validity.find(load::ValidityLevel::Invalid, "the cores were gone".into());
     }
     let claim = verdict_on("queue-10k", records, &ClaimEvidence::default());
     assert_eq!(claim.verdict, ClaimVerdict::Inconclusive);
