@@ -40,6 +40,19 @@ pub struct GeneratorSettings {
     pub timeout: Duration,
 }
 
+impl Default for GeneratorSettings {
+    fn default() -> Self {
+        Self {
+            payload: Payload::default(),
+            request_headers: Vec::new(),
+            pacing: Pacing::default().resolved(),
+            connections: 16,
+            shards: one_shard(),
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
 /// Documents from before there were several have been measured with one.
 fn one_shard() -> usize {
     1

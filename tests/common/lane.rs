@@ -18,7 +18,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest
 use opentelemetry_proto::tonic::common::v1::any_value;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use otelbench::experiment::arrivals::Arrivals;
-use otelbench::experiment::generator::{GeneratorSettings, Pacing};
+use otelbench::experiment::generator::GeneratorSettings;
 use otelbench::experiment::mode::Mode;
 use otelbench::experiment::payload::Payload;
 use otelbench::experiment::scenario::Transport;
@@ -85,11 +85,9 @@ impl Orders {
             seed: SEED,
             settings: GeneratorSettings {
                 payload: self.payload.clone(),
-                request_headers: Vec::new(),
-                pacing: Pacing::Timer,
                 connections: 4,
-                shards: 1,
                 timeout: Duration::from_secs(30),
+                ..GeneratorSettings::default()
             },
             recorded_share: self.mode.recorded_share(),
             may_spin: false,

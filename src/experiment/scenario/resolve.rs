@@ -183,12 +183,13 @@ impl Settings {
 
     /// The settings of the generator, for a rate that peaks at `peak` and on so many cores.
     fn generator(&self, peak: Rate, cores: usize) -> Result<GeneratorSettings, ScenarioError> {
+        let usual = GeneratorSettings::default();
         let transport = self.transport.unwrap_or_default();
-        let connections = self.connections.map_or(16, NonZeroUsize::get);
+        let connections = self.connections.map_or(usual.connections, NonZeroUsize::get);
         let shards = match (transport, self.shards.map(NonZeroUsize::get)) {
             (Transport::Tcp, asked) => asked.unwrap_or_else(|| shards(Some(peak), cores)).min(connections),
             (Transport::Direct, Some(n @ 2..)) => return Err(ScenarioError::DirectOnManyThreads("--shards", n)),
-            (Transport::Direct, _) => 1,
+            (Transport::Direct, _) => usual.shards,
         };
         let pacing = match (self.pacing.unwrap_or_default(), transport) {
             // Waking up for each request would put tens of microseconds of kernel on the very thread whose cost is
@@ -202,7 +203,7 @@ impl Settings {
             pacing,
             connections,
             shards,
-            timeout: self.timeout.unwrap_or(Duration::from_secs(5)),
+            timeout: self.timeout.unwrap_or(usual.timeout),
         })
     }
 
