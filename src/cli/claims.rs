@@ -38,7 +38,7 @@ pub enum FailOn {
     })
 )]
 pub struct ClaimsOptions {
-    /// Scenario file; the claims in its [[claims]] tables take the place of the published ones
+    /// Scenario file; the claims in its `[[claims]]` tables take the place of the published ones
     #[arg(value_name = "SCENARIO.toml")]
     pub scenario: Option<PathBuf>,
     /// Claims to test, separated by commas [default: all]

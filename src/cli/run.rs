@@ -70,7 +70,7 @@ Examples:
   otelbench run --mode full --arrivals bursts:x4,every=1s,lasts=100ms
   otelbench run --mode full --users 100000 --user-ids zipf:1.1 --error-share 0.01
   otelbench run --mode full --payment http       one trace over two services
-  otelbench run --mode full --transport direct   what the telemetry calls cost by themselves, without a kernel
+  otelbench run --mode full --transport direct   what the telemetry calls cost without a kernel
   otelbench run --baseline full --mode full --fault down@300ms..700ms --fault hang
   otelbench run --mode full --against ../main/otelbench   is this build dearer than that one?
   otelbench run --mode full --budget 5m          as narrow an interval as five minutes give

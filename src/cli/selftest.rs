@@ -51,6 +51,6 @@ Examples:
   otelbench selftest --aa 100 --out aa.json      and half an hour of short runs: false alarms and power
   otelbench report aa.json --format markdown
 
-It ends with exit code 4 where a check fails: what is measured on this machine is then not to be trusted. A/A, injected cost and
-detection rest on statistics, and chance alone fails each of them in 1 of 20 self-tests at most: run it twice before you blame
+It ends with exit code 4 where a check fails: measurements on this machine are then not to be trusted. A/A, injected cost and \
+detection rest on statistics, and chance alone fails each of them in 1 of 20 self-tests at most: run it twice before you blame \
 the machine.";

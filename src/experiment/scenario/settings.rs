@@ -141,6 +141,9 @@ settings! {
         #[arg(value_name = "TIME", value_parser = parse_duration)]
         #[serde(default, with = "humantime_serde::option")]
         warmup: Duration,
+        /// Seed of the order of slices and of random arrivals [default: from the clock]
+        #[arg(value_name = "N")]
+        seed: u64,
         /// Total length of the run; rounds and slices are then chosen for the narrowest intervals, from the noise of a short run
         #[arg(value_name = "TIME", value_parser = parse_positive_duration)]
         #[serde(default, deserialize_with = "positive_duration")]
@@ -149,9 +152,6 @@ settings! {
         /// that several looks raise no more false alarms; or halfwidth:PCT%. There are then 30 rounds at most
         #[arg(value_name = "WHEN")]
         until: Until,
-        /// Seed of the order of slices and of random arrivals [default: from the clock]
-        #[arg(value_name = "N")]
-        seed: u64,
     }
     "Placement" {
         /// Where the generator runs: in the lane, or in the parent process [default: in-process]
@@ -189,7 +189,7 @@ settings! {
         #[arg(value_name = "URL")]
         endpoint: Endpoint,
         /// Measure each treatment that sends telemetry once more while the embedded sink fails: down, slow:TIME, hang,
-        /// reject:unavailable, partial:N%, reset[:N%] or limit:SIZE. Times count from the first slice. Can be repeated
+        /// reject:unavailable, partial:N%, `reset[:N%]` or limit:SIZE. Times count from the first slice. Can be repeated
         #[arg(value_name = "FAULT[@FROM..UNTIL]")]
         #[serde(default, deserialize_with = "one_or_many")]
         fault: Vec<Faults>,
@@ -204,9 +204,9 @@ settings! {
         /// No progress and no warnings on stderr
         #[arg(num_args = 0, default_missing_value = "true")]
         quiet: bool,
-        /// Gate for `otelbench compare`, stored with the result: how much worse than its reference an arm may be, such as
-        /// `cpu_us_per_request:full=5%`. Can be repeated
-        #[arg(value_name = "METRIC[:ARM]=PCT%")]
+        /// Gate `METRIC[:ARM]=PCT%`, such as `cpu_us_per_request:full=5%`: how much worse than its reference an arm may be. Stored
+        /// with the result, for `otelbench compare`. Can be repeated
+        #[arg(value_name = "GATE")]
         #[serde(default, alias = "max-regression", deserialize_with = "one_or_many")]
         max_regression: Vec<Gate>,
     }
