@@ -126,7 +126,7 @@ fn request(options: &LoadOptions) -> Vec<u8> {
     let host = options.url.authority().map_or("", http::uri::Authority::as_str);
     let usual = if options.body.is_empty() { Method::GET } else { Method::POST };
     let method = options.method.as_ref().unwrap_or(&usual);
-    let mut request = format!("{} {path} HTTP/1.1\r\nhost: {host}\r\n", method).into_bytes();
+    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n").into_bytes();
     for (name, value) in &options.header {
         request.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
     }

@@ -76,7 +76,8 @@ impl Workload {
 
     /// The same with these headers in every request.
     pub fn with_headers(nonce: u64, seed: u64, payload: &Payload, headers: &[RequestHeader]) -> Self {
-        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let lines: Vec<String> = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let headers = lines.concat();
         let user_digits = (payload.users.get() - 1).checked_ilog10().map_or(1, |log| log + 1).max(USER_DIGITS) as usize;
         Self {
             nonce: nonce | 1,
