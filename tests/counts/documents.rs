@@ -68,10 +68,14 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
             if name == ".github" || !(name.starts_with('.') || name == "target" || name == "corpus") {
                 collect(&path, paths);
             }
-        } else if name.ends_with(".md") {
+        } else if is_of(&path, "md") {
             paths.push(path);
         }
     }
+}
+
+fn is_of(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|of| of == extension)
 }
 
 impl Page {
@@ -247,7 +251,7 @@ fn everything_that_cargo_and_just_are_asked_for_exists() {
                 |what: String| wrong.push(format!("{}: `{}`: no {what}", page.path.display(), command.join(" ")));
             match command[0].as_str() {
                 "just" if command.len() > 1 && !heads.contains(command[1].as_str()) => {
-                    note(format!("recipe {}", command[1]))
+                    note(format!("recipe {}", command[1]));
                 }
                 "cargo" => {
                     let package = match value(command, "-p").as_deref().and_then(|name| name.strip_prefix("otelbench-"))
@@ -353,7 +357,9 @@ fn the_map_names_what_is_in_its_files() {
     let (mut checked, mut wrong) = (0, Vec::new());
     for line in map.prose.iter().filter(|line| line.starts_with('|')) {
         let spans: Vec<&str> = line.split('`').skip(1).step_by(2).collect();
-        let Some((file, names)) = spans.split_first().filter(|(file, _)| file.ends_with(".rs")) else { continue };
+        let Some((file, names)) = spans.split_first().filter(|(file, _)| is_of(Path::new(file), "rs")) else {
+            continue;
+        };
         let code = fs::read_to_string(root().join(file)).unwrap_or_default();
         let words: HashSet<&str> = code.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
         for name in names {
