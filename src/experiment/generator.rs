@@ -9,8 +9,8 @@ use crate::experiment::payload::Payload;
 use crate::experiment::request_header::RequestHeader;
 use crate::experiment::units::Rate;
 
-/// Requests per second that one shard carries without being late: about a third of what it makes at full speed, since a
-/// thread that is always busy cannot turn to an arrival when it is due.
+/// Requests per second that one shard sends on time: about a third of its maximum, because a saturated thread cannot start
+/// an arrival when it is due.
 const SHARD_RATE: f64 = 50_000.0;
 
 /// Settings of the generator of a lane, the same from the scenario that is stored to the lane that runs it.
@@ -63,19 +63,19 @@ fn one_shard() -> usize {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Pacing {
-    /// The one that suits this machine: `timer`.
+    /// Chosen for this machine: `timer`.
     #[default]
     Auto,
-    /// Sleep on a kernel timer of nanosecond resolution.
+    /// Sleep on a kernel timer with nanosecond resolution.
     Timer,
-    /// Never sleep: exact, and costs a core.
+    /// Busy-wait: exact, and takes a whole core.
     Spin,
-    /// Sleep on Tokio's timer, in steps of a millisecond: requests clump, and the service looks cheaper than it is.
+    /// Sleep on Tokio's timer, in steps of 1 ms: requests arrive in clumps, and the service looks cheaper than it is.
     Coarse,
 }
 
 impl Pacing {
-    /// The way that this stands for on this machine.
+    /// Replaces `auto` with the choice for this machine.
     #[must_use]
     pub fn resolved(self) -> Self {
         match self {
@@ -85,8 +85,8 @@ impl Pacing {
     }
 }
 
-/// Shards for a rate that peaks at `peak`, or for as much as they can make, on so many cores: one for each 50 000 requests per
-/// second, and no more than leaves half of the cores to the service.
+/// Number of shards for a peak rate of `peak`, or for the maximum rate if that is `None`, on a machine with `cores` cores:
+/// one per 50 000 requests per second, on at most half of the cores, which leaves the other half to the service.
 pub fn shards(peak: Option<Rate>, cores: usize) -> usize {
     let most = (cores / 2).max(1);
     // In range: a rate is at most ten million.

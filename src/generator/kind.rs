@@ -1,12 +1,12 @@
-//! The kinds of requests that a generator tells apart.
+//! The kinds of request that the generator counts separately.
 
-/// What a request is to whoever counts the answers.
+/// The kind of a request, which decides what answer is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Work for the service, to be answered with a 2xx status.
+    /// Work for the service; the right answer is a 2xx status.
     Work,
-    /// Work that the service must refuse with a 4xx status.
+    /// Invalid work that the service must refuse with a 4xx status.
     Faulty,
-    /// No work, such as a health check; to be answered with a 2xx status.
+    /// Not work, for example a health check; the right answer is a 2xx status.
     Probe,
 }

@@ -1,12 +1,14 @@
-//! The open-loop load generator: plays a [`Schedule`](crate::experiment::arrivals::Schedule) of arrivals over keep-alive connections.
+//! The open-loop load generator: plays a [`Schedule`](crate::experiment::arrivals::Schedule) of arrivals over keep-alive
+//! connections.
 //!
-//! It is one shard or several, each a thread with a current-thread runtime, connections and histograms of its own, so its
-//! cost is its own and no request crosses threads: of one schedule, each plays every n-th arrival. A due arrival becomes a
-//! spawned task that takes any idle connection of its shard; with none idle it waits in a bounded backlog with its intended
-//! time kept. The response time runs from the *intended* time (no coordinated omission), the service time from the write.
+//! It has one or more shards. Each shard is a thread with its own current-thread runtime, connections and histograms, so
+//! its CPU time can be accounted for and no request crosses threads. Of n shards, each plays every n-th arrival. A due
+//! arrival becomes a spawned task that takes any idle connection of its shard; if none is idle, it waits in a bounded
+//! backlog and keeps its intended time. Response time runs from the *intended* send time (no coordinated omission),
+//! service time from the actual write.
 //!
-//! `shard` plays, `pacing` waits, `wire` exchanges, `tally` counts, `verdict` judges the generator itself. It knows nothing
-//! of modes.
+//! `shard` plays the schedule, `pacing` waits for arrivals, `wire` sends requests and reads responses, `tally` counts, and
+//! `verdict` judges the generator itself. Nothing here knows about telemetry modes.
 
 mod kind;
 mod pacing;
@@ -38,18 +40,18 @@ pub use self::wire::{Client, Handler};
 pub(crate) use self::tally::{answered, answered_after};
 
 use self::shard::{Job, Place};
-use self::tally::Part;
+use self::tally::ShardReport;
 use crate::record::load::LoadResult;
 
-/// What the names of the generator's threads begin with, by which their CPU time is told from others'.
+/// Prefix of the generator's thread names. The meter attributes CPU time by it.
 pub const THREAD: &str = "generator";
 
-/// Between the command to play and the first arrival: long enough for the pacer to be waiting when it is due.
+/// Time between the command to play and the first arrival, so that the pacer is already waiting when it is due.
 const LEAD: Duration = Duration::from_millis(2);
 
-/// The requests to send, as a pure function of their sequence number.
+/// Produces the requests to send, as a pure function of their sequence number.
 pub trait Requests: Send + Sync {
-    /// Makes `request` the whole HTTP/1.1 request number `seq`, whatever was in it before, and says of what kind it is.
+    /// Replaces the contents of `request` with the whole HTTP/1.1 request number `seq` and returns its kind.
     fn write(&self, seq: u64, request: &mut Vec<u8>) -> Kind;
 }
 
@@ -64,24 +66,24 @@ impl Requests for Constant {
     }
 }
 
-/// What the generator drives, and how.
+/// The server under load and the settings of the generator.
 #[derive(Clone)]
 pub struct Target {
-    /// What carries the requests, and to whom.
+    /// The client to send with, and the address of the server.
     pub client: Client,
-    /// What to send.
+    /// Produces the requests.
     pub requests: Arc<dyn Requests>,
-    /// Keep-alive connections; where there is no wire, calls at a time.
+    /// Number of keep-alive connections; with the direct transport, number of concurrent calls.
     pub connections: usize,
-    /// Threads that share them and the schedule; never more than there are connections.
+    /// Number of threads that share the connections and the schedule; at most one per connection.
     pub shards: usize,
     /// How to wait for the next arrival.
     pub pacing: Pacing,
-    /// Whether a shard may spend the last moments before an arrival looking at the clock, which nobody else's core pays for.
+    /// Whether a shard may busy-wait just before an arrival. Only sensible if its core is not shared with the server.
     pub may_spin: bool,
-    /// The cores that the generator's threads are kept on; empty for any.
+    /// CPU cores to pin the generator's threads to; empty for no pinning.
     pub cores: Vec<usize>,
-    /// Time a request may take from when it was written.
+    /// Time-out of a request, from its write.
     pub timeout: Duration,
 }
 
@@ -95,7 +97,7 @@ impl fmt::Debug for Target {
 }
 
 impl Target {
-    /// Exchanges under way at a time, over all connections.
+    /// Maximum number of requests in flight, over all connections.
     fn slots(&self) -> usize {
         self.connections * self.client.streams()
     }
@@ -106,18 +108,18 @@ impl Target {
 pub struct Load {
     /// Arrival process.
     pub arrivals: Arrivals,
-    /// Requests per second; arrivals that bring their own rates ignore it.
+    /// Requests per second; ignored by arrival processes that define their own rates.
     pub rate: Rate,
-    /// How long arrivals are due.
+    /// Length of the schedule.
     #[serde(with = "humantime_serde")]
     pub duration: Duration,
-    /// Seeds random arrivals.
+    /// Seed of random arrival processes.
     pub seed: u64,
     /// Sequence number of the first request.
     pub first_seq: u64,
 }
 
-/// A running generator. Dropping it ends its threads.
+/// A running generator. Dropping it stops its threads.
 #[derive(Debug)]
 pub struct Generator {
     shards: Vec<mpsc::UnboundedSender<Job>>,
@@ -125,12 +127,12 @@ pub struct Generator {
     cut: Arc<AtomicBool>,
 }
 
-/// What decides when the next request is sent.
+/// Open or closed loop.
 #[derive(Clone, Debug)]
 enum Demand {
-    /// The schedule, whatever the server does.
+    /// Requests are sent on schedule, no matter how fast the server answers.
     Open(Load),
-    /// The server: each connection sends again as soon as it has its answer.
+    /// Each connection sends its next request as soon as it has the response to the last.
     Closed(Duration),
 }
 
@@ -138,7 +140,7 @@ impl Generator {
     /// Starts the generator's threads and opens its connections.
     ///
     /// # Errors
-    /// When a thread, its runtime or a connection cannot be made.
+    /// If a thread, its runtime or a connection cannot be created.
     pub async fn start(target: Target) -> io::Result<Self> {
         let cut = Arc::new(AtomicBool::new(false));
         let slots = target.slots();
@@ -151,25 +153,25 @@ impl Generator {
         Ok(Self { shards, slots, cut })
     }
 
-    /// Plays one stretch of load and reports on it, when the last answer is in or its time is out.
+    /// Plays one stretch of load. Returns when the last response has arrived or timed out.
     ///
     /// # Errors
-    /// When a thread of the generator is gone.
+    /// If a thread of the generator has died.
     pub async fn play(&self, load: Load) -> io::Result<LoadResult> {
         let asked = load.arrivals.mean(load.rate, load.duration).as_f64();
         self.meet(Demand::Open(load), Some(asked)).await
     }
 
-    /// Sends as fast as the connections allow for so long: a closed loop, whose response times say nothing about what a
-    /// user would meet.
+    /// Sends as fast as the connections allow for `duration`: a closed loop. Its response times suffer from coordinated
+    /// omission and say nothing about what users would see.
     ///
     /// # Errors
-    /// When a thread of the generator is gone.
+    /// If a thread of the generator has died.
     pub async fn saturate(&self, duration: Duration) -> io::Result<LoadResult> {
         self.meet(Demand::Closed(duration), None).await
     }
 
-    /// Cuts the stretch that is being played short; it is reported on within a fraction of a second.
+    /// Stops the current stretch early. Its result is available within a fraction of a second.
     pub fn cut_short(&self) {
         self.cut.store(true, Relaxed);
     }
@@ -180,11 +182,11 @@ impl Generator {
         let start = Instant::now() + LEAD;
         let parts = self.shards.iter().map(async |shard| {
             let (reply, answer) = oneshot::channel();
-            let gone = || io::Error::other("a thread of the generator is gone");
+            let gone = || io::Error::other("a generator thread has died");
             shard.send(Job { demand: demand.clone(), start, reply }).map_err(|_| gone())?;
             answer.await.map_err(|_| gone())
         });
-        let parts: Vec<Part> = try_join_all(parts).await?;
+        let parts: Vec<ShardReport> = try_join_all(parts).await?;
         let stolen = clock::steal()?.saturating_sub(stolen_before);
         Ok(tally::conclude(asked, &parts, self.slots, stolen))
     }

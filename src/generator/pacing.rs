@@ -1,4 +1,4 @@
-//! Waiting for the next arrival, finer than Tokio's millisecond timer.
+//! Waits for the next arrival with a finer resolution than Tokio's millisecond timer.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -11,16 +11,16 @@ use tokio::io::unix::AsyncFd;
 
 use crate::experiment::generator::Pacing;
 
-/// Arrivals that are due at once and turned to in a row, before the tasks of the first write and answers are read.
+/// Overdue arrivals that are started in a row before other tasks run, which write the requests and read the responses.
 const IN_A_ROW: u32 = 16;
-/// Sleeps that are timed to see how late this machine wakes up.
+/// Number of sleeps that are timed to measure this machine's wake-up latency.
 const TRIAL_SLEEPS: usize = 32;
-/// Length of each: that of the gap at the rate of one shard.
+/// Length of each: below the 100 µs between arrivals at the default rate of 10 000 per second.
 const TRIAL_SLEEP: Duration = Duration::from_micros(50);
-/// Longest spin before an arrival; a machine that wakes up later than this is better waited for.
+/// Longest busy-wait before an arrival. On a machine with a higher wake-up latency, spinning would cost more than it gains.
 const LONGEST_MARGIN: Duration = Duration::from_micros(100);
 
-/// A kernel timer that a runtime can watch.
+/// A kernel timer that Tokio can poll.
 pub(super) struct Timer(TimerFd);
 
 impl AsFd for Timer {
@@ -38,14 +38,14 @@ impl AsRawFd for Timer {
 /// Waits until a given instant.
 pub(super) struct Pacer {
     wait: Wait,
-    /// Arrivals turned to since other tasks had their turn.
+    /// Arrivals started since other tasks last ran.
     in_a_row: u32,
 }
 
 enum Wait {
     Timer {
         timer: AsyncFd<Timer>,
-        /// How long before an arrival to wake up, and look at the clock from then on.
+        /// How long before an arrival to wake up and start to busy-wait.
         margin: Duration,
     },
     Spin,
@@ -53,8 +53,8 @@ enum Wait {
 }
 
 impl Pacer {
-    /// A pacer on the current runtime. Where it may spin, the margin of a timer is calibrated to how late this machine wakes
-    /// up now; elsewhere it is zero, since spinning would take the core from the server that is about to be measured.
+    /// A pacer on the current runtime. If it may spin, the margin of the timer is calibrated to the current wake-up latency of
+    /// this machine; otherwise it is zero, because spinning would take CPU time from the server under test.
     pub(super) async fn new(pacing: Pacing, may_spin: bool) -> io::Result<Self> {
         let wait = match pacing.resolved() {
             Pacing::Auto | Pacing::Timer => {
@@ -69,8 +69,8 @@ impl Pacer {
         Ok(Self { wait, in_a_row: 0 })
     }
 
-    /// Returns once `due` has come. Of arrivals that are due at once, every few give other tasks a turn: enough that a
-    /// generator that is behind still reads its answers, and not so many that each pays for a look at all sockets.
+    /// Returns at `due`. If that is already past, it yields to other tasks only on every [`IN_A_ROW`]-th call: often enough that
+    /// a late generator still reads its responses, and rarely enough that not every arrival pays for polling all sockets.
     pub(super) async fn wait_until(&mut self, due: Instant) {
         let remaining = due.saturating_duration_since(Instant::now());
         if remaining.is_zero() {
@@ -85,7 +85,7 @@ impl Pacer {
         match &self.wait {
             Wait::Timer { timer, margin } => {
                 let asleep = remaining.saturating_sub(*margin);
-                // A timer that cannot be armed or read leaves Tokio's, a millisecond late and visible as lateness.
+                // If the timer fails, Tokio's is used; it is up to 1 ms late, which shows as lateness.
                 if !asleep.is_zero() && sleep(timer, asleep).await.is_err() {
                     tokio::time::sleep_until(due.into()).await;
                 }
@@ -97,14 +97,14 @@ impl Pacer {
     }
 }
 
-/// Looks at the clock until `due`, and at the sockets between two looks.
+/// Busy-waits until `due`, polling the sockets between two looks at the clock.
 async fn spin_until(due: Instant) {
     while Instant::now() < due {
         tokio::task::yield_now().await;
     }
 }
 
-/// How late each of a few short sleeps ends.
+/// Measures the wake-up latency of a few short sleeps.
 async fn wake_ups(timer: &AsyncFd<Timer>) -> io::Result<Vec<Duration>> {
     let mut late = Vec::with_capacity(TRIAL_SLEEPS);
     for _ in 0..TRIAL_SLEEPS {
@@ -115,7 +115,7 @@ async fn wake_ups(timer: &AsyncFd<Timer>) -> io::Result<Vec<Duration>> {
     Ok(late)
 }
 
-/// The margin that nine in ten wake-ups keep.
+/// The 90th percentile of the wake-up latencies, capped at [`LONGEST_MARGIN`].
 fn margin(late: &mut [Duration]) -> Duration {
     late.sort_unstable();
     late.get(late.len() * 9 / 10).map_or(Duration::ZERO, |late| (*late).min(LONGEST_MARGIN))
@@ -123,8 +123,8 @@ fn margin(late: &mut [Duration]) -> Duration {
 
 #[expect(unsafe_code, reason = "the only registration that is not deprecated; its contract is kept by ownership")]
 fn watched(timer: Timer) -> io::Result<AsyncFd<Timer>> {
-    // SAFETY: the descriptor belongs to `timer`, which moves into the `AsyncFd`, hands out borrows only, and closes it
-    // when dropped and not before.
+    // SAFETY: the descriptor belongs to `timer`, which moves into the `AsyncFd`, only lends it out, and closes it on drop,
+    // not earlier.
     Ok(unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE)? })
 }
 
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_margin_is_what_nine_in_ten_wake_ups_keep_and_bounded() {
+    fn the_margin_is_the_90th_percentile_of_wake_up_latency_with_an_upper_bound() {
         let micros =
             |range: std::ops::RangeInclusive<u64>| -> Vec<Duration> { range.map(Duration::from_micros).collect() };
         assert_eq!(margin(&mut micros(1..=10)), Duration::from_micros(10));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_timer_with_a_margin_is_never_early() {
+    async fn a_timer_with_a_margin_never_returns_early() {
         let mut pacer = Pacer::new(Pacing::Timer, true).await.unwrap();
         let Wait::Timer { margin, .. } = &mut pacer.wait else { panic!("another wait than asked for") };
         *margin = Duration::from_millis(5);
@@ -162,9 +162,8 @@ mod tests {
         }
     }
 
-    /// The first task spawned beside a row of overdue arrivals gets its turn after so many of them, and not before.
     #[tokio::test]
-    async fn overdue_arrivals_are_turned_to_in_a_row() {
+    async fn other_tasks_run_only_after_a_fixed_number_of_overdue_arrivals() {
         let mut pacer = Pacer::new(Pacing::Timer, false).await.unwrap();
         let turns = std::rc::Rc::new(std::cell::Cell::new(0));
         let overdue = Instant::now();

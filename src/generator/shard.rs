@@ -1,4 +1,4 @@
-//! One thread of the generator: its connections, its part of the schedule, its account.
+//! One generator thread, with its own connections, its part of the schedule and its own counts.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,30 +13,31 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{AbortHandle, LocalSet};
 
 use super::pacing::Pacer;
-use super::tally::{LoadTally, Occupancy, Part};
+use super::tally::{LoadTally, Occupancy, ShardReport};
 use super::wire::{Connection, Wire};
 use super::{Demand, THREAD, Target};
 use crate::experiment::arrivals::Schedule;
 use crate::os::clock;
 use crate::os::cores;
 
-/// Arrivals of one shard that may wait for a connection. Deep enough to ride out a stall of a second at 16 000 requests per
-/// second, and bounded so that a server that cannot keep up shows as missed arrivals and not as memory.
+/// Maximum number of arrivals of one shard that wait for a connection. Large enough for a stall of one second at 16 000
+/// requests per second, and bounded so that a server that cannot keep up shows as missed arrivals, not as memory growth.
 pub(super) const BACKLOG: usize = 16_384;
 
-/// Longest time between two looks at whether the stretch is to be cut short.
+/// Longest time until a shard notices that the stretch is to be cut short.
 const ATTENTION: Duration = Duration::from_millis(100);
 
-/// Which of how many shards.
+/// Index of a shard among all shards.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     /// From 0.
     pub number: usize,
+    /// Number of shards.
     pub of: usize,
 }
 
 impl Place {
-    /// This shard's part of something that can be counted.
+    /// This shard's share when `whole` items are divided evenly.
     fn of_whole(self, whole: usize) -> usize {
         whole / self.of + usize::from(self.number < whole % self.of)
     }
@@ -46,12 +47,12 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Job {
     pub demand: Demand,
-    /// When its first arrival is due, on every shard.
+    /// When the first arrival is due; the same instant on every shard.
     pub start: Instant,
-    pub reply: oneshot::Sender<Part>,
+    pub reply: oneshot::Sender<ShardReport>,
 }
 
-/// Starts the thread, with its share of the connections open and its pacer at work.
+/// Starts the thread. Returns once its share of the connections is open and its pacer is calibrated.
 pub(super) async fn start(
     mut target: Target,
     place: Place,
@@ -68,11 +69,11 @@ pub(super) async fn start(
             Err(error) => drop(ready.send(Err(error))),
         }
     })?;
-    started.await.map_err(|_| io::Error::other("a thread of the generator ended while it started"))??;
+    started.await.map_err(|_| io::Error::other("a generator thread died while it started"))??;
     Ok(jobs)
 }
 
-/// The thread: opens the connections, then plays one job after the other.
+/// Body of the thread: opens the connections, then plays one job after the other.
 async fn serve(
     target: Target,
     place: Place,
@@ -104,52 +105,52 @@ async fn serve(
     reaper.abort();
 }
 
-/// What the tasks of one thread share.
+/// State that the tasks of one thread share.
 struct Shard {
     target: Target,
     wire: Wire,
     place: Place,
-    /// Set when the stretch is to be cut short.
+    /// Set to cut the current stretch short.
     cut: Arc<AtomicBool>,
     state: RefCell<State>,
-    /// Told whenever nothing waits and nothing is in request.
+    /// Notified whenever no arrival waits and no request is in flight.
     settled: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    /// Connections, or streams of one, without a request.
+    /// Slots without a request.
     idle: Vec<Slot>,
-    /// What each of them carries, by its slot.
+    /// The request in flight in each slot, by the slot's index.
     carried: Vec<Option<InFlight>>,
     in_flight: usize,
-    /// Number of the next request.
+    /// Number of the next request to start.
     next_number: u64,
-    /// When each request is overdue, soonest first: the time-out is the same for all, so this is the order in which they were started.
+    /// Deadlines of the requests, soonest first. All have the same time-out, so this is the order in which they were started.
     deadlines: VecDeque<Deadline>,
-    /// Arrivals that wait for a connection.
+    /// Backlog: arrivals that wait for a connection.
     waiting: VecDeque<Arrival>,
-    /// How connections send again by themselves.
+    /// Set while a closed loop runs.
     again: Option<Again>,
     tally: LoadTally,
 }
 
-/// A closed loop.
+/// State of a closed loop.
 struct Again {
     until: Instant,
     next_seq: u64,
-    /// From one request of this shard to its next.
+    /// Difference between the sequence numbers of consecutive requests of this shard.
     step: u64,
 }
 
-/// A connection and the request it is about to carry.
+/// A connection, or one stream of it, and a buffer for the request it sends.
 struct Slot {
     index: usize,
     connection: Connection,
     request: Vec<u8>,
 }
 
-/// A request that is under way.
+/// A request in flight.
 struct InFlight {
     number: u64,
     intended: Instant,
@@ -163,7 +164,7 @@ struct Deadline {
     number: u64,
 }
 
-/// A request that is due.
+/// An arrival of the schedule.
 #[derive(Clone, Copy)]
 struct Arrival {
     seq: u64,
@@ -181,7 +182,7 @@ impl State {
         self.in_flight == 0 && self.waiting.is_empty()
     }
 
-    /// The request that a connection which has just become free should carry.
+    /// The next arrival for a connection that has just become idle.
     fn next(&mut self) -> Option<Arrival> {
         if let Some(again) = &mut self.again {
             let intended = Instant::now();
@@ -196,7 +197,7 @@ impl State {
         self.waiting.pop_front()
     }
 
-    /// Notes that `task` carries `arrival` from now on.
+    /// Records that `task` now handles `arrival`, in the slot `index`.
     fn start(&mut self, index: usize, arrival: Arrival, task: AbortHandle, due: Instant) {
         let number = self.next_number;
         self.next_number += 1;
@@ -206,7 +207,7 @@ impl State {
         self.deadlines.push_back(Deadline { due, index, number });
     }
 
-    /// Notes that the request in the slot `index` has ended.
+    /// Records that the request in the slot `index` has ended.
     fn finish(&mut self, index: usize) -> Option<InFlight> {
         let request = self.carried[index].take();
         self.in_flight -= usize::from(request.is_some());
@@ -221,7 +222,7 @@ impl State {
     }
 }
 
-async fn play(shard: &Rc<Shard>, pacer: &mut Pacer, demand: &Demand, start: Instant) -> Part {
+async fn play(shard: &Rc<Shard>, pacer: &mut Pacer, demand: &Demand, start: Instant) -> ShardReport {
     let before = clock::own_time();
     let duration = match demand {
         Demand::Open(load) => {
@@ -251,10 +252,10 @@ async fn play(shard: &Rc<Shard>, pacer: &mut Pacer, demand: &Demand, start: Inst
     let tally = abandon(shard);
     let spent = clock::own_time().since(before);
     let cut_short = shard.cut.load(Relaxed);
-    Part { tally, due_in, elapsed, cut_short, cpu: spent.cpu, without_core: spent.without_core }
+    ShardReport { tally, due_in, elapsed, cut_short, cpu: spent.cpu, without_core: spent.without_core }
 }
 
-/// Closes the account: what waits is never sent, and what is under way is given up with its connection.
+/// Takes the counts: arrivals that still wait are unsent, and requests in flight are aborted with their connections.
 fn abandon(shard: &Shard) -> LoadTally {
     let mut state = shard.state.borrow_mut();
     state.again = None;
@@ -269,7 +270,7 @@ fn abandon(shard: &Shard) -> LoadTally {
     tally
 }
 
-/// Waits until `due`; false when the stretch is cut short before.
+/// Waits until `due`. Returns false if the stretch is cut short before that.
 async fn wait_until(shard: &Shard, pacer: &mut Pacer, due: Instant) -> bool {
     while due.saturating_duration_since(Instant::now()) > ATTENTION {
         if shard.cut.load(Relaxed) {
@@ -281,7 +282,7 @@ async fn wait_until(shard: &Shard, pacer: &mut Pacer, due: Instant) -> bool {
     !shard.cut.load(Relaxed)
 }
 
-/// Gives whatever is still under way as long as any request may take, and the reaper time to end what has taken longer.
+/// Waits for the requests in flight, at most for the time-out plus the time in which the reaper ends overdue ones.
 async fn settle(shard: &Shard) {
     let deadline = Instant::now() + shard.target.timeout + ATTENTION;
     while !shard.state.borrow().is_settled() && !shard.cut.load(Relaxed) && Instant::now() < deadline {
@@ -289,7 +290,7 @@ async fn settle(shard: &Shard) {
     }
 }
 
-/// Gives a due arrival to an idle connection in a task of its own, or lets it wait.
+/// Sends a due arrival on an idle connection, in a task of its own, or adds it to the backlog.
 fn dispatch(shard: &Rc<Shard>, arrival: Arrival) {
     let now = Instant::now();
     let mut state = shard.state.borrow_mut();
@@ -303,7 +304,7 @@ fn dispatch(shard: &Rc<Shard>, arrival: Arrival) {
     }
 }
 
-/// Has every connection send, and send again until `until`.
+/// Starts a closed loop on every connection, which ends at `until`.
 fn saturate(shard: &Rc<Shard>, until: Instant) {
     let mut state = shard.state.borrow_mut();
     let Place { number, of } = shard.place;
@@ -322,7 +323,7 @@ fn launch(shard: &Rc<Shard>, state: &mut State, slot: Slot, arrival: Arrival, no
     state.start(index, arrival, task, now + shard.target.timeout);
 }
 
-/// Sends one request and counts its outcome; then, while others wait, theirs.
+/// Sends a request and counts its outcome, then continues with the arrivals that wait.
 async fn exchange(shard: Rc<Shard>, mut slot: Slot, mut arrival: Arrival) {
     loop {
         let kind = shard.target.requests.write(arrival.seq, &mut slot.request);
@@ -344,11 +345,11 @@ async fn exchange(shard: Rc<Shard>, mut slot: Slot, mut arrival: Arrival) {
     }
 }
 
-/// Ends the exchanges that are overdue. One look at the soonest deadline serves them all; none has a timer of its own.
+/// Ends overdue requests. It sleeps until the earliest deadline, so that no request needs a timer of its own.
 async fn reap(shard: Rc<Shard>) {
     loop {
         let soonest = shard.state.borrow().deadlines.front().map(|deadline| deadline.due);
-        // Whatever takes off from now on is due no sooner than this.
+        // A request that starts from now on cannot be overdue before this.
         tokio::time::sleep_until(soonest.unwrap_or_else(|| Instant::now() + shard.target.timeout).into()).await;
         let mut state = shard.state.borrow_mut();
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! The running account of one stretch of load: what became of every arrival, and how long it took.
+//! Counts and histograms of one stretch of load: how every arrival ended, and how long it took.
 
 use std::time::{Duration, Instant};
 
@@ -6,27 +6,27 @@ use hdrhistogram::Histogram;
 
 use super::kind::Kind;
 use super::verdict::{self, LoadEvidence};
-use super::wire::{Answer, Failure};
+use super::wire::{FailureClass, TimedResponse};
 use crate::experiment::units::micros;
 use crate::record::load::{
     Hdr, LONGEST_NS, LoadCounts, LoadResult, MixCounts, Quantiles, RateAchieved, encode, histogram,
 };
 
-/// How many requests were under way when another began or ended.
+/// How busy the connections were when a request started or ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Occupancy {
-    /// Half of the connections or more were idle.
+    /// At least half of the connections were idle.
     HalfIdle,
-    /// Between the two.
+    /// More than half of the connections were busy, but not all.
     Busy,
-    /// No other connection was idle.
+    /// All connections were busy.
     Full,
 }
 
 impl Occupancy {
-    /// The occupancy of the last of `under_way` requests on so many connections.
+    /// The occupancy with `under_way` requests in flight on `connections` connections.
     pub(super) fn of(under_way: usize, connections: usize) -> Self {
-        // A server that carries one request at a time is not crowded by it, also when there is but one connection.
+        // A single request does not crowd the server, even if there is only one connection.
         if under_way == 1 || under_way * 2 <= connections {
             Self::HalfIdle
         } else if under_way == connections {
@@ -37,20 +37,20 @@ impl Occupancy {
     }
 }
 
-/// The running account of one stretch.
+/// Counts and histograms of one stretch so far.
 #[derive(Debug)]
 pub(super) struct LoadTally {
     counts: LoadCounts,
     mix: MixCounts,
-    /// How late the generator turned to an arrival: its own fault alone, unlike a wait for a connection.
+    /// How late the generator itself started each arrival, without any wait for a connection.
     wake: Histogram<u64>,
     lateness: Histogram<u64>,
     response: Histogram<u64>,
     service: Histogram<u64>,
     failure: Histogram<u64>,
-    /// Service times of requests that had the occupancy of few from beginning to end, and of all at the beginning; roughly, as
-    /// only their medians are compared.
+    /// Service times of requests that started and ended with half of the connections idle.
     uncrowded: Histogram<u64>,
+    /// Service times of requests that took the last idle connection. Both are coarse: only their medians are compared.
     crowded: Histogram<u64>,
 }
 
@@ -70,7 +70,7 @@ impl Default for LoadTally {
     }
 }
 
-/// An empty histogram of nanoseconds, to within a tenth.
+/// An empty histogram of nanoseconds with one significant digit.
 fn rough_histogram() -> Histogram<u64> {
     Histogram::new_with_max(LONGEST_NS, 1).expect("an hour in one digit is within the library's bounds")
 }
@@ -89,13 +89,13 @@ impl LoadTally {
         self.counts.missed += 1;
     }
 
-    /// Counts the end of a request. `occupancy` is what it had at its take-off and at its end.
+    /// Counts the end of a request. `occupancy` was measured at its start and at its end.
     pub(super) fn outcome(
         &mut self,
         intended: Instant,
         kind: Kind,
         occupancy: [Occupancy; 2],
-        outcome: Result<Answer, Failure>,
+        outcome: Result<TimedResponse, FailureClass>,
     ) {
         if let Ok(answer) = &outcome {
             let (faulty, status) = (kind == Kind::Faulty, answer.status);
@@ -133,7 +133,7 @@ impl LoadTally {
         record(&mut self.failure, intended.elapsed());
     }
 
-    /// Notes what was left at the end.
+    /// Counts the arrivals that were still waiting or in flight at the end.
     pub(super) fn left(&mut self, unsent: u64, in_flight: u64) {
         self.counts.unsent += unsent;
         self.counts.in_flight += in_flight;
@@ -156,30 +156,30 @@ impl LoadTally {
     }
 }
 
-/// What one shard has to say of a stretch.
+/// Result of one stretch on one shard.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct ShardReport {
     pub tally: LoadTally,
-    /// How long arrivals were due.
+    /// Length of the schedule that was played.
     pub due_in: Duration,
-    /// From the first arrival to the last answer.
+    /// From the first arrival to the last response.
     pub elapsed: Duration,
-    /// Whether it was told to stop before.
+    /// Whether the stretch was cut short.
     pub cut_short: bool,
-    /// CPU time of the thread.
+    /// CPU time of the shard's thread.
     pub cpu: Duration,
-    /// How long the thread could have run and had no core.
+    /// How long the shard's thread was runnable without a CPU (run-queue delay).
     pub without_core: Duration,
 }
 
-/// Puts the accounts of all shards together. `stolen` is the time the hypervisor gave to others, over all cores.
-pub(super) fn conclude(asked: Option<f64>, parts: &[Part], connections: usize, stolen: Duration) -> LoadResult {
+/// Combines the reports of all shards into one result. `stolen` is the steal time of the hypervisor, over all cores.
+pub(super) fn conclude(asked: Option<f64>, parts: &[ShardReport], connections: usize, stolen: Duration) -> LoadResult {
     let mut tally = LoadTally::default();
     for part in parts {
         tally.add(&part.tally);
     }
     debug_assert!(tally.counts.adds_up(), "{:?}", tally.counts);
-    let longest = |f: fn(&Part) -> Duration| parts.iter().map(f).max().unwrap_or_default();
+    let longest = |f: fn(&ShardReport) -> Duration| parts.iter().map(f).max().unwrap_or_default();
     let (due_in, elapsed) = (longest(|part| part.due_in), longest(|part| part.elapsed));
     let seconds = due_in.as_secs_f64();
     let rate = RateAchieved {
@@ -221,24 +221,24 @@ pub(super) fn conclude(asked: Option<f64>, parts: &[Part], connections: usize, s
     }
 }
 
-/// A stretch in which so many requests were each answered after so long.
+/// The result of a stretch with `requests` requests, each answered after `response`.
 #[cfg(test)]
 pub(crate) fn answered(requests: u64, response: Duration) -> LoadResult {
     answered_after(std::iter::repeat_n(response, requests as usize))
 }
 
-/// A stretch in which each request was answered after one of these times.
+/// The result of a stretch whose requests were answered after these response times.
 #[cfg(test)]
 pub(crate) fn answered_after(responses: impl IntoIterator<Item = Duration>) -> LoadResult {
     let mut tally = LoadTally::default();
     let intended = Instant::now();
     for response in responses {
-        let answer = Answer { status: http::StatusCode::OK, written: intended, completed: intended + response };
+        let answer = TimedResponse { status: http::StatusCode::OK, written: intended, completed: intended + response };
         tally.scheduled(Duration::ZERO);
         tally.outcome(intended, Kind::Work, [Occupancy::HalfIdle; 2], Ok(answer));
     }
     let second = Duration::from_secs(1);
-    let part = Part {
+    let part = ShardReport {
         tally,
         due_in: second,
         elapsed: second,

@@ -1,4 +1,4 @@
-//! The generator against servers that misbehave in known ways. Only what holds on a machine of any speed is asserted.
+//! The generator against servers that misbehave in known ways. Assertions hold on machines of any speed.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ mod http2;
 const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nbody";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-/// What a server does with the n-th request it gets, over all connections.
+/// How a server treats the n-th request it receives, over all connections.
 #[derive(Clone, Copy, Debug)]
 enum Deed {
     Answer,
@@ -33,41 +33,41 @@ enum Deed {
     Close,
     Garbage,
     Silence,
-    /// Half a head, and nothing more.
+    /// Sends half a response head and then nothing.
     HalfAHead,
-    /// More bytes announced than there are before the connection ends.
+    /// Announces more bytes than it sends, then closes the connection.
     TooShort,
-    /// Fewer bytes announced than there are.
+    /// Sends more bytes than announced.
     TooLong,
-    /// Two answers to one request.
+    /// Sends two responses to one request.
     Twice,
-    /// The listener goes away, and every connection with it.
+    /// Closes the listener and every connection.
     Vanish,
 }
 
-/// A server on a thread of its own that does `deed(n)` with request `n`.
+/// Starts a server on its own thread that treats request `n` with `deed(n)`.
 fn serve(deed: impl Fn(u64) -> Deed + Send + Sync + 'static) -> SocketAddr {
     listen(move |n, _| deed(n))
 }
 
-/// The same for a server that looks at the request.
+/// The same for a server that also looks at the request.
 fn listen(deed: impl Fn(u64, &[u8]) -> Deed + Send + Sync + 'static) -> SocketAddr {
-    let (tell, told) = std::sync::mpsc::channel();
+    let (send_addr, addr) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            tell.send(listener.local_addr().unwrap()).unwrap();
+            send_addr.send(listener.local_addr().unwrap()).unwrap();
             answer_on(listener, deed).await;
         });
     });
-    told.recv().unwrap()
+    addr.recv().unwrap()
 }
 
-/// Serves all connections to `listener`, until a deed is to vanish.
+/// Serves all connections to `listener` until a deed is [`Deed::Vanish`].
 async fn answer_on(listener: TcpListener, deed: impl Fn(u64, &[u8]) -> Deed + 'static) {
     let (deed, count, vanish) = (Rc::new(deed), Rc::new(Cell::new(0)), Rc::new(Notify::new()));
-    let told = Rc::clone(&vanish);
+    let vanished = Rc::clone(&vanish);
     let serve = move |stream| {
         let (deed, count, vanish) = (Rc::clone(&deed), Rc::clone(&count), Rc::clone(&vanish));
         async move {
@@ -78,10 +78,10 @@ async fn answer_on(listener: TcpListener, deed: impl Fn(u64, &[u8]) -> Deed + 's
             drop(converse(stream, next, &vanish).await);
         }
     };
-    accept(listener, &told, serve).await;
+    accept(listener, &vanished, serve).await;
 }
 
-/// Serves each connection to `listener` in a task of its own. Told to vanish, it closes the listener and all of them.
+/// Serves each connection to `listener` in its own task. On `vanish` it closes the listener and all connections.
 async fn accept<F: Future<Output = ()> + 'static>(
     listener: TcpListener,
     vanish: &Notify,
@@ -96,7 +96,7 @@ async fn accept<F: Future<Output = ()> + 'static>(
     }
 }
 
-/// Does what it is told with each request of one connection, until one end closes it.
+/// Treats each request of one connection as `next` says, until one side closes it.
 async fn converse(mut stream: TcpStream, next: impl Fn(&[u8]) -> Deed, vanish: &Notify) -> io::Result<()> {
     let mut buffer = [0; 4096];
     loop {
@@ -104,7 +104,7 @@ async fn converse(mut stream: TcpStream, next: impl Fn(&[u8]) -> Deed, vanish: &
         if n == 0 {
             return Ok(());
         }
-        // Requests are small and not pipelined: what is read at once is one of them.
+        // Requests are small and not pipelined, so one read is one request.
         match next(&buffer[..n]) {
             Deed::Answer => stream.write_all(ANSWER).await?,
             Deed::AnswerAfter(delay) => {
@@ -151,7 +151,7 @@ fn load(per_second: f64, ms: u64) -> Load {
 }
 
 #[tokio::test]
-async fn a_server_that_answers_completes_every_arrival() {
+async fn every_arrival_completes_against_a_server_that_answers() {
     let generator = Generator::start(target(serve(|_| Deed::Answer), 4, 5_000)).await.unwrap();
     for _ in 0..2 {
         let played = generator.play(load(500.0, 400)).await.unwrap();
@@ -160,7 +160,7 @@ async fn a_server_that_answers_completes_every_arrival() {
     }
 }
 
-/// Numbers each request in its last four bytes.
+/// Writes the sequence number into the last four bytes of each request.
 struct Numbered;
 
 impl Requests for Numbered {
@@ -173,12 +173,12 @@ impl Requests for Numbered {
 }
 
 #[tokio::test]
-async fn shards_play_one_schedule_between_them() {
+async fn shards_divide_one_schedule_without_gaps_or_duplicates() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&seen);
     let addr = listen(move |_, request| {
         let number = String::from_utf8_lossy(&request[request.len() - 4..]).into_owned();
-        // Hexadecimal: a fast machine sends more than ten thousand.
+        // Hexadecimal, because a fast machine sends more than 10 000.
         noted.lock().unwrap().push(u64::from_str_radix(&number, 16).unwrap());
         Deed::Answer
     });
@@ -206,7 +206,7 @@ async fn shards_play_one_schedule_between_them() {
 }
 
 #[test]
-fn a_shard_is_added_for_every_50_000_requests_per_second_on_half_the_cores_at_most() {
+fn there_is_one_shard_per_50_000_requests_per_second_on_at_most_half_of_the_cores() {
     let rate = |per_second| Some(Rate::per_second(per_second).unwrap());
     for (peak, cores, shards) in [
         (rate(10_000.0), 16, 1),
@@ -221,22 +221,22 @@ fn a_shard_is_added_for_every_50_000_requests_per_second_on_half_the_cores_at_mo
 }
 
 #[tokio::test]
-async fn every_pacing_plays_every_arrival_and_none_before_its_time() {
+async fn every_pacing_sends_every_arrival_and_none_early() {
     for pacing in [Pacing::Timer, Pacing::Spin, Pacing::Coarse] {
         let target = Target { pacing, ..target(serve(|_| Deed::Answer), 4, 5_000) };
         let started = Instant::now();
         let played = Generator::start(target).await.unwrap().play(load(400.0, 250)).await.unwrap();
         assert_eq!(played.load.completed, 100);
         assert!(started.elapsed() >= Duration::from_millis(250));
-        // The write is never earlier than intended, so a response is at least as long as its service.
+        // No write is early, so a response time is at least the service time.
         assert!(played.response_us.p50 >= played.service_us.p50, "{played:?}");
     }
 }
 
-/// One connection, and a server that holds its first answer for 400 ms while 40 requests fall due. Measured from the
-/// intended time, half of them waited 200 ms or more; measured from the actual write, almost none waited at all.
+/// One connection, and a server that delays its first response by 400 ms while 40 requests fall due. Measured from the
+/// intended time, half of them take 200 ms or more; measured from the actual write, almost none takes long.
 #[tokio::test]
-async fn the_response_time_runs_from_the_intended_time_not_from_the_write() {
+async fn response_time_runs_from_the_intended_time_and_not_from_the_write() {
     let stall = Duration::from_millis(400);
     let addr = serve(move |n| if n == 0 { Deed::AnswerAfter(stall) } else { Deed::Answer });
     let generator = Generator::start(target(addr, 1, 5_000)).await.unwrap();
@@ -244,21 +244,21 @@ async fn the_response_time_runs_from_the_intended_time_not_from_the_write() {
     assert_eq!(played.load.completed, 40);
     // Arrival i is due at 10 i ms and cannot be answered before 400 ms: the median of 400 - 10 i is 200 ms.
     assert!(played.response_us.p50.unwrap() >= 199_000.0, "{:?}", played.response_us);
-    // The first is written in time, the others wait as long as their answers less the 10 ms between them.
+    // The first is written on time; the others wait for as long as their response time less the 10 ms between arrivals.
     assert!(played.lateness_us.p50.unwrap() >= 189_000.0, "{:?}", played.lateness_us);
     assert!(played.service_us.p50.unwrap() < played.response_us.p50.unwrap() / 2.0, "{:?}", played.service_us);
     assert_eq!(played.validity.level, ValidityLevel::Invalid);
 }
 
 #[tokio::test]
-async fn a_known_delay_is_never_reported_shorter() {
+async fn a_known_delay_is_never_reported_as_shorter() {
     let addr = serve(|_| Deed::AnswerAfter(Duration::from_millis(20)));
     let played = Generator::start(target(addr, 8, 5_000)).await.unwrap().play(load(100.0, 300)).await.unwrap();
     assert!(played.service_us.p50.unwrap() >= 20_000.0 * 0.999, "{:?}", played.service_us);
 }
 
 #[tokio::test]
-async fn failures_are_counted_by_class_alike_by_both_clients_and_kept_out_of_the_latencies() {
+async fn both_http1_clients_count_failures_by_the_same_classes_and_outside_the_latencies() {
     for client in [Client::Raw, Client::Hyper] as [fn(SocketAddr) -> Client; 2] {
         let addr = serve(|n| match n % 5 {
             0 => Deed::Status500,
@@ -267,13 +267,13 @@ async fn failures_are_counted_by_class_alike_by_both_clients_and_kept_out_of_the
             3 => Deed::Silence,
             _ => Deed::Answer,
         });
-        // Room for every silent one, and time enough that a busy machine makes no other late.
+        // Enough connections for every silent request, and a time-out that a busy machine does not reach.
         let client = client(addr);
         let target = Target { client: client.clone(), ..target(addr, 32, 3_000) };
         let played = Generator::start(target).await.unwrap().play(load(250.0, 400)).await.unwrap();
         let counts = &played.load;
         assert!(counts.adds_up(), "{counts:?}");
-        // Every fifth request of 100 to each deed, whoever carries it.
+        // Each deed treats every fifth of 100 requests, on any connection.
         let failed = |class: &str| counts.failed.get(class).copied().unwrap_or(0);
         let fates =
             [counts.completed, failed("status_5xx"), failed("closed"), failed("bad_response"), counts.timed_out];
@@ -285,7 +285,7 @@ async fn failures_are_counted_by_class_alike_by_both_clients_and_kept_out_of_the
     }
 }
 
-/// The same request every time, of which every tenth is called faulty and every tenth a probe.
+/// The same request every time; every tenth is marked as faulty and every tenth as a probe.
 struct Mixed;
 
 impl Requests for Mixed {
@@ -300,7 +300,7 @@ impl Requests for Mixed {
 }
 
 #[tokio::test]
-async fn an_answer_is_right_when_it_is_the_one_asked_for() {
+async fn a_refusal_counts_as_right_only_for_a_faulty_request() {
     // One connection, so that the server's n-th request is the generator's.
     let played = async |deed: fn(u64) -> Deed| {
         let target = Target { requests: Arc::new(Mixed), ..target(serve(deed), 1, 5_000) };
@@ -313,23 +313,23 @@ async fn an_answer_is_right_when_it_is_the_one_asked_for() {
     assert_eq!((right.load.completed, right.load.failed["status_4xx"], right.mix), (90, 10, mix(10, 0)));
     assert_eq!(right.answered(), 100);
     assert!(!blames(&right, "failed") && !blames(&right, "refused"), "{:?}", right.validity);
-    // Failures they are all the same, and no latency of theirs is among those of the answers.
+    // They still count as failures, and their times are not among the response times.
     assert_eq!(decode(&right.hdr.failure_ns).unwrap().len(), 10);
     assert_eq!(right.rate.offered, 250.0);
     assert!(right.rate.achieved > 0.9 * right.rate.offered, "{:?}", right.rate);
 
     let others = played(|n| if n % 10 == 4 { Deed::Refuse } else { Deed::Answer }).await;
     assert_eq!((others.mix, others.answered(), others.validity.level), (mix(0, 10), 90, ValidityLevel::Invalid));
-    assert!(blames(&others, "10 requests failed") && blames(&others, "10 requests that had to be refused were not"));
+    assert!(blames(&others, "10 requests failed") && blames(&others, "10 invalid requests were not refused"));
 
-    // A fault of the server is no refusal.
+    // A server error is not a refusal.
     let broken = played(|n| if n % 10 == 3 { Deed::Status500 } else { Deed::Answer }).await;
     assert_eq!((broken.mix, broken.validity.level), (mix(0, 0), ValidityLevel::Invalid));
     assert!(blames(&broken, "10 requests failed (status_5xx 10)"), "{:?}", broken.validity);
 }
 
 #[tokio::test]
-async fn a_closed_loop_sends_as_fast_as_its_connections_allow() {
+async fn a_closed_loop_sends_as_fast_as_its_connections_allow_and_no_faster() {
     let addr = serve(|_| Deed::AnswerAfter(Duration::from_millis(10)));
     let played =
         Generator::start(target(addr, 4, 5_000)).await.unwrap().saturate(Duration::from_millis(300)).await.unwrap();
@@ -340,7 +340,7 @@ async fn a_closed_loop_sends_as_fast_as_its_connections_allow() {
 }
 
 #[tokio::test]
-async fn a_stretch_that_is_cut_short_accounts_for_what_was_due_by_then() {
+async fn a_stretch_cut_short_accounts_for_the_arrivals_due_by_then() {
     let generator =
         Generator::start(target(serve(|n| if n < 5 { Deed::Answer } else { Deed::Silence }), 2, 60_000)).await.unwrap();
     let minute = load(100.0, 60_000);
@@ -356,25 +356,25 @@ async fn a_stretch_that_is_cut_short_accounts_for_what_was_due_by_then() {
 }
 
 #[tokio::test]
-async fn a_server_that_dies_and_comes_back_costs_the_requests_of_that_time_alone() {
+async fn only_requests_during_an_outage_of_the_server_fail() {
     let addr = serve(|n| if (20..40).contains(&n) { Deed::Close } else { Deed::Answer });
     let played = Generator::start(target(addr, 4, 2_000)).await.unwrap().play(load(400.0, 300)).await.unwrap();
     assert_eq!((played.load.completed, played.load.failures()), (100, 20), "{:?}", played.load);
 }
 
 #[tokio::test]
-async fn arrivals_beyond_the_backlog_are_missed_at_once() {
+async fn arrivals_beyond_the_backlog_are_counted_as_missed() {
     let generator = Generator::start(target(serve(|_| Deed::Silence), 1, 100)).await.unwrap();
     let counts = generator.play(load(1_000_000.0, 20)).await.unwrap().load;
     assert_eq!(counts.scheduled, 20_000);
     assert!(counts.adds_up(), "{counts:?}");
-    // One is in flight, so many wait, and the rest found no room; those that timed out made room for others.
+    // One is in flight, the backlog is full, and the rest are missed; each time-out makes room for one more.
     assert!(counts.missed > 0 && counts.missed <= 20_000 - 1 - BACKLOG as u64, "{counts:?}");
     assert!(counts.unsent <= BACKLOG as u64, "{counts:?}");
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_an_error_at_the_start() {
+async fn starting_against_a_closed_port_is_an_error() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = Generator::start(target(closed, 1, 100)).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);

@@ -1,6 +1,6 @@
-//! The generator's verdict on itself: whether it put on the load that was asked for, and who is to blame if it did not.
+//! The generator's verdict on itself: whether the requested load was applied and, if not, why.
 //!
-//! Every cause begins with a name, listed in [`cause`](crate::record::load::cause), and goes on with the evidence.
+//! Every cause starts with one of the names in [`cause`](crate::record::load::cause), followed by the evidence.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -11,51 +11,53 @@ use hdrhistogram::Histogram;
 
 use crate::record::load::{LoadCounts, MEDIAN_LATE_INVALID, MixCounts, Validity, ValidityLevel, cause};
 
-/// Share of arrivals that may be lost or fail before the stretch says nothing about the load asked for.
+/// Share of arrivals that may be lost or fail before the stretch no longer represents the requested load.
 const LOST_INVALID: f64 = 0.01;
-/// One request in a hundred later than this, and ten at least, makes latencies doubtful, though CPU per request still stands.
+/// If at least 1 % of the requests, and at least ten, are later than this, latencies are doubtful; CPU time per request
+/// still holds.
 const TAIL_LATE_DEGRADED: Duration = Duration::from_millis(5);
 const TAIL: f64 = 0.01;
 const TAIL_REQUESTS: f64 = 10.0;
 
-/// CPU time that the hypervisor gives to others, as a share of the machine, from which a stretch is degraded.
+/// Steal time, as a share of all cores, above which a stretch is degraded.
 const STOLEN_DEGRADED: f64 = 0.05;
-/// A server whose median answer takes so many times as long when all connections are busy as when half are idle is slowed
-/// down by the load, and more connections would not help.
+/// Factor by which the median service time rises between half-idle and fully busy connections, above which the server is
+/// called slow: the load slows it down, and more connections would not help.
 const SLOWED_DOWN: f64 = 1.5;
-/// Requests that the one median needs; with fewer the fastest answer stands for it, and must have been so many times as fast.
+/// Requests that the half-idle median needs; with fewer, the fastest request is taken instead.
 const UNCROWDED_REQUESTS: u64 = 20;
+/// As [`SLOWED_DOWN`], when compared with the fastest request.
 const SLOWED_DOWN_FROM_FASTEST: f64 = 4.0;
-/// A server whose longest answer took so many times as long as the median one stood still.
+/// Ratio of the longest service time to the median, above which the server is said to have stalled.
 const STOOD_STILL: f64 = 10.0;
 
-/// The class of failure that a refusal is counted under.
+/// The failure class of a refused request.
 const REFUSALS: &str = "status_4xx";
 
-/// What the verdict is founded on. Histograms are in nanoseconds.
+/// Evidence for the verdict. Histograms are in nanoseconds.
 pub(super) struct LoadEvidence<'a> {
     pub counts: &'a LoadCounts,
     pub mix: &'a MixCounts,
-    /// How late the generator turned to each arrival.
+    /// How late the generator itself started each arrival.
     pub wake: &'a Histogram<u64>,
-    /// How late each completed request was written.
+    /// From the intended to the actual write of each completed request.
     pub lateness: &'a Histogram<u64>,
-    /// From each completed request's write to its answer.
+    /// From the write of each completed request to its response.
     pub service: &'a Histogram<u64>,
-    /// The same of requests that began and ended while half of the connections or more were idle.
+    /// The same for requests that started and ended while at least half of the connections were idle.
     pub uncrowded: &'a Histogram<u64>,
-    /// The same of requests that took the last idle connection.
+    /// The same for requests that took the last idle connection.
     pub crowded: &'a Histogram<u64>,
     pub connections: usize,
-    /// How long arrivals were due.
+    /// Length of the schedule that was played.
     pub due_in: Duration,
-    /// From the first arrival to the last answer.
+    /// From the first arrival to the last response.
     pub elapsed: Duration,
-    /// Whether the stretch was cut short, so that what is left over says nothing of anyone.
+    /// Whether the stretch was cut short. Unsent and in-flight requests are then no fault.
     pub cut_short: bool,
-    /// How long a thread of the generator could have run and had no core; the longest of any.
+    /// Longest run-queue delay of any generator thread: runnable, but without a CPU.
     pub without_core: Duration,
-    /// CPU time the hypervisor gave to others, over all cores.
+    /// Steal time of the hypervisor, over all cores.
     pub stolen: Duration,
 }
 
@@ -79,11 +81,11 @@ pub(super) fn judge(evidence: &LoadEvidence<'_>) -> Validity {
     validity
 }
 
-/// Whether the machine let the generator do its work.
+/// Checks whether the machine gave the generator enough CPU time.
 fn judge_machine(evidence: &LoadEvidence<'_>, validity: &mut Validity) {
     if let Some(level) = lateness_level(evidence.wake) {
         let evidence = format!(
-            "it turned to half of all arrivals {} late, to one in a hundred {}; a thread of it stood without a core for {}",
+            "half of the arrivals were started {} late or more, 1 in 100 {} or more; a generator thread waited {} for a CPU",
             in_words(quantile(evidence.wake, 0.5)),
             in_words(quantile(evidence.wake, 0.99)),
             in_words(evidence.without_core)
@@ -93,12 +95,12 @@ fn judge_machine(evidence: &LoadEvidence<'_>, validity: &mut Validity) {
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let share = evidence.stolen.as_secs_f64() / (evidence.elapsed.as_secs_f64() * cores as f64);
     if share > STOLEN_DEGRADED {
-        let evidence = format!("the hypervisor gave {:.0} % of this machine to others", share * 100.0);
+        let evidence = format!("the hypervisor took {:.0} % of this machine's CPU time", share * 100.0);
         validity.find(ValidityLevel::Degraded, format!("{}: {evidence}", cause::STOLEN));
     }
 }
 
-/// Whether arrivals found a connection. What the generator's own lateness explains is not blamed on anyone else.
+/// Checks whether arrivals found a connection. Lateness of the generator itself is not blamed on the server.
 fn judge_waiting(evidence: &LoadEvidence<'_>, validity: &mut Validity) {
     let counts = evidence.counts;
     let never_sent = counts.missed + evidence.left_over(counts.unsent);
@@ -107,19 +109,19 @@ fn judge_waiting(evidence: &LoadEvidence<'_>, validity: &mut Validity) {
     if found > lateness_level(evidence.wake) {
         let (name, why) = why_all_were_busy(evidence);
         let waited = format!(
-            "one in a hundred requests was written {} late or more, {:.1} % never",
+            "1 in 100 requests was sent {} late or more, {:.1} % were never sent",
             in_words(quantile(evidence.lateness, 0.99)),
             share(never_sent, counts) * 100.0
         );
         validity.find(level, format!("{name}: {why}; {waited}"));
     }
     if counts.missed > 0 {
-        let what = format!("{:.1} % of the arrivals found no room to wait", share(counts.missed, counts) * 100.0);
+        let what = format!("the backlog was full for {:.1} % of the arrivals", share(counts.missed, counts) * 100.0);
         validity.find(grade(counts.missed, counts), format!("{}: {what}", cause::BACKLOG));
     }
 }
 
-/// Why arrivals had to wait for a connection, and the evidence. A rule of thumb: one stretch cannot tell for certain.
+/// Why arrivals had to wait for a connection: the cause and the evidence. This is a heuristic; one stretch is no proof.
 fn why_all_were_busy(evidence: &LoadEvidence<'_>) -> (&'static str, String) {
     let timed_out = evidence.counts.timed_out;
     if timed_out >= evidence.connections as u64 {
@@ -127,37 +129,36 @@ fn why_all_were_busy(evidence: &LoadEvidence<'_>) -> (&'static str, String) {
     }
     let (median, longest) = (quantile(evidence.service, 0.5), quantile(evidence.service, 1.0));
     let waited = quantile(evidence.lateness, 1.0);
-    // Where the server stood still, nobody waited much longer than that; where it is slow, waits add up.
+    // After a stall, no arrival waits much longer than the stall; on a slow server, waits add up.
     if longest.as_secs_f64() > STOOD_STILL * median.as_secs_f64() && waited < 2 * longest {
-        let evidence =
-            format!("the longest answer took {}, half of them {} or less", in_words(longest), in_words(median));
+        let evidence = format!("the longest service time was {}, the median {}", in_words(longest), in_words(median));
         return (cause::STALLED, evidence);
     }
     let together = quantile(evidence.crowded, 0.5);
     let (alone, factor, when) = if evidence.uncrowded.len() < UNCROWDED_REQUESTS {
         (quantile(evidence.service, 0.0), SLOWED_DOWN_FROM_FASTEST, "at best")
     } else {
-        (quantile(evidence.uncrowded, 0.5), SLOWED_DOWN, "while half of the connections are idle")
+        (quantile(evidence.uncrowded, 0.5), SLOWED_DOWN, "with half of the connections idle")
     };
     if together.as_secs_f64() > factor * alone.as_secs_f64() {
-        let all = format!("when all {} are busy", evidence.connections);
-        return (cause::SLOW, format!("it answers in {} {when}, in {} {all}", in_words(alone), in_words(together)));
+        let all = format!("with all {} busy", evidence.connections);
+        return (cause::SLOW, format!("service time is {} {when} and {} {all}", in_words(alone), in_words(together)));
     }
     let rate = evidence.counts.scheduled as f64 / evidence.due_in.as_secs_f64();
-    // Little's law: requests under way = rate × time each takes.
+    // Little's law: requests in flight = rate × service time.
     let needed = (rate * median.as_secs_f64()).ceil();
     let evidence = format!(
-        "all {} connections were busy with answers of {}; this rate keeps about {needed} busy",
+        "all {} connections were busy; at a median service time of {} this rate needs about {needed}",
         evidence.connections,
         in_words(median)
     );
     (cause::CONNECTION_CAP, evidence)
 }
 
-/// Whether what was sent was answered.
+/// Checks whether the requests that were sent were answered.
 fn judge_answers(evidence: &LoadEvidence<'_>, validity: &mut Validity) {
     let counts = evidence.counts;
-    // What is under way when others still wait to be sent has not had the time that it may take.
+    // If arrivals are still unsent, requests in flight may not have reached their time-out yet.
     let in_flight = if counts.unsent == 0 { evidence.left_over(counts.in_flight) } else { 0 };
     let unanswered = counts.timed_out + in_flight;
     if unanswered > 0 && !validity.names(cause::SILENT) {
@@ -166,14 +167,14 @@ fn judge_answers(evidence: &LoadEvidence<'_>, validity: &mut Validity) {
     }
     let mut failed: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (class, n) in &counts.failed {
-        // A refusal that was asked for is no failure of anyone.
+        // A refusal that was asked for is not a failure.
         let n = n - if class == REFUSALS { evidence.mix.refused_as_asked } else { 0 };
         if n > 0 {
             failed.entry(blame(class)).or_default().push(format!("{class} {n}"));
         }
     }
     let failures = counts.failures() - evidence.mix.refused_as_asked;
-    // Whoever dies also breaks off what was under way.
+    // A server that dies also breaks off its open requests.
     if let Some(broken_off) = failed.remove(cause::FAILING) {
         let name = if failed.contains_key(cause::DEAD) { cause::DEAD } else { cause::FAILING };
         failed.entry(name).or_default().extend(broken_off);
@@ -184,12 +185,12 @@ fn judge_answers(evidence: &LoadEvidence<'_>, validity: &mut Validity) {
     }
     let not_refused = evidence.mix.not_refused;
     if not_refused > 0 {
-        let what = format!("{not_refused} requests that had to be refused were not");
+        let what = format!("{not_refused} invalid requests were not refused");
         validity.find(grade(not_refused, counts), format!("{}: {what}", cause::FAILING));
     }
 }
 
-/// Who is to blame for a class of failure.
+/// The cause that a failure class is evidence of.
 fn blame(class: &str) -> &'static str {
     match class {
         "refused" | "unreachable" => cause::DEAD,
@@ -227,245 +228,4 @@ fn quantile(histogram: &Histogram<u64>, q: f64) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A stretch of a second over eight connections; durations in milliseconds, by how many requests had them.
-    #[derive(Default)]
-    struct Stretch {
-        counts: LoadCounts,
-        mix: MixCounts,
-        wake: Vec<(u64, u64)>,
-        lateness: Vec<(u64, u64)>,
-        service: Vec<(u64, u64)>,
-        uncrowded: u64,
-        crowded: u64,
-        stolen: u64,
-        cut_short: bool,
-    }
-
-    impl Stretch {
-        fn judged(&self) -> Validity {
-            let histogram = |durations: &[(u64, u64)]| {
-                let mut histogram = Histogram::<u64>::new(3).unwrap();
-                for (ms, n) in durations {
-                    histogram.record_n(ms * 1_000_000 + 1, *n).unwrap();
-                }
-                histogram
-            };
-            assert!(self.counts.adds_up());
-            judge(&LoadEvidence {
-                counts: &self.counts,
-                mix: &self.mix,
-                wake: &histogram(&self.wake),
-                lateness: &histogram(&self.lateness),
-                service: &histogram(&self.service),
-                uncrowded: &histogram(&[(self.uncrowded, if self.uncrowded == 0 { 0 } else { 20 })]),
-                crowded: &histogram(&[(self.crowded, 20)]),
-                connections: 8,
-                due_in: Duration::from_secs(1),
-                elapsed: Duration::from_secs(1),
-                cut_short: self.cut_short,
-                without_core: Duration::ZERO,
-                stolen: Duration::from_millis(self.stolen),
-            })
-        }
-    }
-
-    fn clean() -> LoadCounts {
-        LoadCounts { scheduled: 1_000, completed: 1_000, ..LoadCounts::default() }
-    }
-
-    fn failed(classes: &[(&str, u64)]) -> Stretch {
-        let failed: BTreeMap<String, u64> = classes.iter().map(|(class, n)| ((*class).to_string(), *n)).collect();
-        let completed = 1_000 - failed.values().sum::<u64>();
-        Stretch { counts: LoadCounts { completed, failed, ..clean() }, ..Stretch::default() }
-    }
-
-    #[test]
-    fn a_clean_stretch_is_valid() {
-        let stretch = Stretch {
-            mix: MixCounts::default(),
-            counts: clean(),
-            wake: vec![(0, 1_000)],
-            lateness: vec![(0, 1_000)],
-            service: vec![(1, 1_000)],
-            uncrowded: 1,
-            crowded: 1,
-            stolen: 10,
-            cut_short: false,
-        };
-        assert_eq!(stretch.judged(), Validity::default());
-    }
-
-    /// Each stretch gets its verdict and its causes, and no other.
-    fn found_in(stretches: &[(Stretch, ValidityLevel, Vec<&str>)]) {
-        for (stretch, verdict, causes) in stretches {
-            let validity = stretch.judged();
-            assert_eq!(validity.level, *verdict, "{validity:?}");
-            let named: Vec<&str> = validity.causes.iter().filter_map(|cause| cause.split(": ").next()).collect();
-            assert_eq!(named, *causes, "{validity:?}");
-        }
-    }
-
-    #[test]
-    fn what_the_machine_and_the_schedule_did_is_named() {
-        let none = Stretch::default;
-        let late = |ms| vec![(ms, 1_000)];
-        let unsent = |n| LoadCounts { completed: 1_000 - n, unsent: n, ..clean() };
-        found_in(&[
-            (Stretch { counts: LoadCounts::default(), ..none() }, ValidityLevel::Invalid, vec![cause::NOTHING_DUE]),
-            (
-                Stretch { counts: clean(), wake: late(20), lateness: late(20), ..none() },
-                ValidityLevel::Invalid,
-                vec![cause::STARVED],
-            ),
-            (
-                Stretch { counts: clean(), wake: vec![(0, 950), (6, 50)], lateness: late(6), ..none() },
-                ValidityLevel::Degraded,
-                vec![cause::STARVED],
-            ),
-            (
-                Stretch { counts: unsent(500), wake: late(50), lateness: late(50), ..none() },
-                ValidityLevel::Invalid,
-                vec![cause::STARVED],
-            ),
-            (Stretch { counts: clean(), stolen: 900, ..none() }, ValidityLevel::Degraded, vec![cause::STOLEN]),
-        ]);
-    }
-
-    #[test]
-    fn whoever_made_arrivals_wait_is_named() {
-        let none = Stretch::default;
-        let late = |ms| vec![(ms, 1_000)];
-        let unsent = |n| LoadCounts { completed: 1_000 - n, unsent: n, ..clean() };
-        let missed = |n| LoadCounts { completed: 1_000 - n, missed: n, ..clean() };
-        found_in(&[
-            (
-                Stretch {
-                    counts: unsent(500),
-                    lateness: late(20),
-                    service: late(10),
-                    uncrowded: 10,
-                    crowded: 11,
-                    ..none()
-                },
-                ValidityLevel::Invalid,
-                vec![cause::CONNECTION_CAP],
-            ),
-            (
-                Stretch { counts: clean(), lateness: late(6), service: late(1), uncrowded: 1, crowded: 1, ..none() },
-                ValidityLevel::Degraded,
-                vec![cause::CONNECTION_CAP],
-            ),
-            (
-                Stretch { counts: clean(), lateness: late(20), service: late(10), uncrowded: 2, crowded: 10, ..none() },
-                ValidityLevel::Invalid,
-                vec![cause::SLOW],
-            ),
-            (
-                Stretch { counts: unsent(500), service: vec![(2, 1), (10, 999)], crowded: 10, ..none() },
-                ValidityLevel::Invalid,
-                vec![cause::SLOW],
-            ),
-            (
-                Stretch { counts: unsent(500), service: vec![(8, 1), (10, 999)], crowded: 10, ..none() },
-                ValidityLevel::Invalid,
-                vec![cause::CONNECTION_CAP],
-            ),
-            (
-                Stretch {
-                    counts: clean(),
-                    lateness: vec![(0, 900), (500, 100)],
-                    service: vec![(1, 992), (600, 8)],
-                    uncrowded: 1,
-                    crowded: 3,
-                    ..none()
-                },
-                ValidityLevel::Degraded,
-                vec![cause::STALLED],
-            ),
-            // An answer that took very long explains no wait that took much longer.
-            (
-                Stretch {
-                    counts: clean(),
-                    lateness: late(5_000),
-                    service: vec![(10, 990), (200, 10)],
-                    uncrowded: 2,
-                    crowded: 10,
-                    ..none()
-                },
-                ValidityLevel::Invalid,
-                vec![cause::SLOW],
-            ),
-            (
-                Stretch { counts: missed(5), service: late(1), uncrowded: 1, crowded: 1, ..none() },
-                ValidityLevel::Degraded,
-                vec![cause::CONNECTION_CAP, cause::BACKLOG],
-            ),
-            (
-                Stretch {
-                    counts: missed(500),
-                    lateness: late(20),
-                    service: late(10),
-                    uncrowded: 1,
-                    crowded: 9,
-                    ..none()
-                },
-                ValidityLevel::Invalid,
-                vec![cause::SLOW, cause::BACKLOG],
-            ),
-        ]);
-    }
-
-    #[test]
-    fn what_became_of_requests_is_named() {
-        let silent = LoadCounts { completed: 0, timed_out: 900, in_flight: 100, ..clean() };
-        let none = Stretch::default;
-        found_in(&[
-            (Stretch { counts: silent, ..none() }, ValidityLevel::Invalid, vec![cause::SILENT]),
-            (failed(&[("reset", 5)]), ValidityLevel::Degraded, vec![cause::FAILING]),
-            (failed(&[("status_5xx", 50)]), ValidityLevel::Invalid, vec![cause::FAILING]),
-            (failed(&[("closed", 8), ("refused", 50)]), ValidityLevel::Invalid, vec![cause::DEAD]),
-            (failed(&[("no_port", 50)]), ValidityLevel::Invalid, vec![cause::REFUSED_BY_SYSTEM]),
-        ]);
-    }
-
-    #[test]
-    fn what_a_cut_leaves_over_is_held_against_nobody() {
-        let counts = LoadCounts { completed: 900, unsent: 90, in_flight: 10, ..clean() };
-        let cut_short = Stretch { counts: counts.clone(), cut_short: true, ..Stretch::default() };
-        assert_eq!(cut_short.judged(), Validity::default());
-        let whole = Stretch { counts, ..Stretch::default() };
-        assert_eq!(whole.judged().level, ValidityLevel::Invalid);
-    }
-
-    #[test]
-    fn what_was_to_be_refused_is_no_fault_and_what_was_not_is_one() {
-        let refused = |refused: u64, as_asked: u64, not_refused: u64| Stretch {
-            mix: MixCounts { refused_as_asked: as_asked, not_refused, probes_answered: 0 },
-            ..failed(&[("status_4xx", refused)])
-        };
-        assert_eq!(refused(900, 900, 0).judged(), Validity::default());
-        for (stretch, verdict, says) in [
-            (refused(55, 50, 0), ValidityLevel::Degraded, "5 requests failed (status_4xx 5)"),
-            (refused(100, 50, 0), ValidityLevel::Invalid, "50 requests failed"),
-            (refused(45, 45, 5), ValidityLevel::Degraded, "5 requests that had to be refused were not"),
-            (refused(0, 0, 50), ValidityLevel::Invalid, "50 requests that had to be refused were not"),
-        ] {
-            let validity = stretch.judged();
-            assert_eq!((validity.level, validity.causes.len()), (verdict, 1), "{validity:?}");
-            assert!(validity.names(cause::FAILING) && validity.causes[0].contains(says), "{validity:?} lacks {says}");
-        }
-    }
-
-    #[test]
-    fn merging_keeps_the_worst_verdict_and_every_cause_once() {
-        let mut whole = Validity::default();
-        let mut part = Validity::default();
-        part.find(ValidityLevel::Degraded, "late".into());
-        whole.merge(&part);
-        whole.merge(&part);
-        assert_eq!(whole, part);
-    }
-}
+mod tests;

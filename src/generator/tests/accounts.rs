@@ -1,4 +1,4 @@
-//! Every arrival is accounted for, whatever the server does and however it is asked.
+//! Property test: every arrival is accounted for, whatever the server does and whatever the load.
 
 use futures_util::future::try_join_all;
 use h2::Reason;
@@ -6,14 +6,14 @@ use http::StatusCode;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use super::http2::{self, Act, Seen};
+use super::http2::{self, Act, ServerCounts};
 use super::*;
 
-/// A generator, its server, and what is played on it one after the other.
+/// A generator, its server, and the loads played on it one after the other.
 #[derive(Clone, Debug)]
 struct Configuration {
     carrier: Carrier,
-    /// Request from which on there is no server.
+    /// Number of the first request that finds the server gone.
     vanishes_at: Option<u64>,
     connections: usize,
     shards: usize,
@@ -21,7 +21,7 @@ struct Configuration {
     plays: Vec<Play>,
 }
 
-/// A client, and what its server does with its requests in turn.
+/// A client, and how its server treats the requests, in turn.
 #[derive(Clone, Debug)]
 enum Carrier {
     Raw(Vec<Deed>),
@@ -32,7 +32,7 @@ enum Carrier {
 
 #[derive(Clone, Debug)]
 struct Play {
-    /// The arrivals; without them it is a closed loop.
+    /// The arrival process; `None` is a closed loop.
     arrivals: Option<Arrivals>,
     per_second: f64,
     ms: u64,
@@ -41,7 +41,7 @@ struct Play {
 
 fn configurations() -> impl Strategy<Value = Configuration> {
     let vanishes_at = prop_oneof![3 => Just(None), 1 => (1_u64..60).prop_map(Some)];
-    // Each costs histograms, which are slow to make without optimisation.
+    // Each shard allocates histograms, which is slow without optimisation.
     let shards = prop_oneof![3 => Just(1_usize), 1 => 2_usize..4];
     (carriers(), vanishes_at, 1_usize..7, shards, 20_u64..60, prop::collection::vec(plays(), 1..3)).prop_map(
         |(carrier, vanishes_at, connections, shards, timeout_ms, plays)| Configuration {
@@ -56,7 +56,7 @@ fn configurations() -> impl Strategy<Value = Configuration> {
 }
 
 fn carriers() -> impl Strategy<Value = Carrier> {
-    // Some delays are longer than some time-outs, so that answers come when nobody waits for them any more.
+    // Some delays exceed some time-outs, so some responses arrive after their request was given up.
     let delay = || (0_u64..80).prop_map(Duration::from_millis);
     let deed = prop_oneof![
         4 => Just(Deed::Answer),
@@ -99,14 +99,14 @@ fn plays() -> impl Strategy<Value = Play> {
         (0.0..0.9_f64, 5_u64..80)
             .prop_map(|(depth, period)| Arrivals::Sine { depth, period: Duration::from_millis(period) }),
     ];
-    // Now and then more than any backlog holds.
+    // Sometimes more than the backlog holds.
     let per_second = prop_oneof![63 => 50.0..2_000.0_f64, 1 => Just(1e6)];
     let cut_after_ms = prop_oneof![3 => Just(None), 1 => (0_u64..80).prop_map(Some)];
     (prop::option::weighted(0.9, arrivals), per_second, 20_u64..80, cut_after_ms)
         .prop_map(|(arrivals, per_second, ms, cut_after_ms)| Play { arrivals, per_second, ms, cut_after_ms })
 }
 
-/// What a call comes to that does `deed`.
+/// The result of a direct call that is treated with `deed`.
 async fn called(deed: Deed) -> io::Result<StatusCode> {
     match deed {
         Deed::Answer | Deed::TooLong | Deed::Twice => Ok(StatusCode::OK),
@@ -123,14 +123,14 @@ async fn called(deed: Deed) -> io::Result<StatusCode> {
     }
 }
 
-/// What is done with request `n`: each of `deeds` in turn, and `vanish` from some request on.
+/// How request `n` is treated: each of `deeds` in turn, and `vanish` from the request `vanishes_at` on.
 fn in_turn<D: Copy + 'static>(deeds: Vec<D>, vanishes_at: Option<u64>, vanish: D) -> impl Fn(u64) -> D {
     move |n| if vanishes_at.is_some_and(|from| n >= from) { vanish } else { deeds[n as usize % deeds.len()] }
 }
 
-/// Starts the server on this thread, and says how to reach it.
+/// Starts the server on this thread and returns a client for it.
 async fn client(carrier: Carrier, vanishes_at: Option<u64>) -> Client {
-    // Not the address of other tests' servers: nobody else may take the port of one that has gone.
+    // An address that other tests do not use, so that none of them takes the port of a server that has gone.
     let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let http1 = |listener, deeds| {
@@ -148,7 +148,7 @@ async fn client(carrier: Carrier, vanishes_at: Option<u64>) -> Client {
         }
         Carrier::Http2 { acts, streams, most_streams } => {
             let act = in_turn(acts, vanishes_at, Act::Vanish);
-            tokio::task::spawn_local(http2::answer_on(listener, most_streams, act, Arc::new(Seen::default())));
+            tokio::task::spawn_local(http2::answer_on(listener, most_streams, act, Arc::new(ServerCounts::default())));
             Client::Http2 { addr, streams }
         }
         Carrier::Direct(deeds) => {
@@ -159,7 +159,7 @@ async fn client(carrier: Carrier, vanishes_at: Option<u64>) -> Client {
     }
 }
 
-/// Plays it all and checks the account of each play.
+/// Plays all loads and checks the counts of each.
 async fn check(configuration: Configuration) -> Result<(), TestCaseError> {
     let Configuration { carrier, vanishes_at, connections, shards, timeout_ms, plays } = configuration;
     let client = client(carrier, vanishes_at).await;
@@ -188,13 +188,13 @@ async fn check(configuration: Configuration) -> Result<(), TestCaseError> {
         match (due, cut_after_ms) {
             (Some(due), None) => prop_assert_eq!(counts.scheduled, due),
             (Some(due), Some(_)) => prop_assert!(counts.scheduled <= due, "{} are due: {:?}", due, counts),
-            // Nothing waits in a closed loop.
+            // A closed loop has no backlog.
             (None, _) => prop_assert_eq!((counts.missed, counts.unsent), (0, 0)),
         }
         let [response, failure] = [&played.hdr.response_ns, &played.hdr.failure_ns].map(|text| decode(text).unwrap());
         let recorded = [response.len(), failure.len()];
         prop_assert_eq!(recorded, [counts.completed, counts.failures() + counts.timed_out]);
-        // What was due before this play belongs to the last. The histograms hold 0.1 % of any value.
+        // No time may be from an earlier play. The histograms are accurate to 0.1 %.
         let longest = response.max().max(failure.max()) as f64;
         prop_assert!(longest <= began.elapsed().as_nanos() as f64 * 1.001, "{} ns is longer than the play", longest);
     }
@@ -204,9 +204,8 @@ async fn check(configuration: Configuration) -> Result<(), TestCaseError> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 128, ..ProptestConfig::default() })]
 
-    /// scheduled = completed + failed + timed_out + missed + unsent + in_flight, in 1 024 configurations, of which 32 are
-    /// played at a time. On every other generator two plays follow each other, and the second must not count what the first
-    /// left.
+    /// scheduled = completed + failed + timed_out + missed + unsent + in_flight, in 1 024 configurations, 32 at a time. About
+    /// half of the generators play two loads in a row, and the second must not count requests left over from the first.
     #[test]
     fn every_arrival_is_accounted_for(configurations in prop::collection::vec(configurations(), 32)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

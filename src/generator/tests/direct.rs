@@ -1,4 +1,4 @@
-//! The generator without a wire: calls on its own thread.
+//! The generator with the direct transport: calls on its own thread.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use http::{Request, StatusCode};
 
 use super::*;
 
-/// A target whose request `n` is answered by what `answer(n, request)` comes to.
+/// A target that answers request `n` with the result of `answer(n, request)`.
 fn called<F>(
     connections: usize,
     timeout_ms: u64,
@@ -24,7 +24,7 @@ where
 }
 
 #[tokio::test]
-async fn calls_are_counted_by_status_and_class_as_answers_over_a_socket_are() {
+async fn direct_calls_are_counted_by_the_same_classes_as_responses_over_a_socket() {
     let target = called(16, 1_000, |n, _| async move {
         match n % 6 {
             0 => Ok(StatusCode::INTERNAL_SERVER_ERROR),
@@ -41,15 +41,15 @@ async fn calls_are_counted_by_status_and_class_as_answers_over_a_socket_are() {
     let failed = |class: &str| counts.failed.get(class).copied().unwrap_or(0);
     let fates = [failed("status_5xx"), failed("status_4xx"), failed("closed"), counts.timed_out];
     assert_eq!((fates, counts.completed), ([10; 4], 20), "{counts:?}");
-    // Those that never ended have left their slots to others.
+    // Calls that never ended have freed their slots.
     let again = generator.play(load(600.0, 100)).await.unwrap().load;
     assert_eq!((again.timed_out, again.completed), (10, 20), "{again:?}");
 }
 
 #[tokio::test]
-async fn a_panic_is_a_failure_that_is_counted_and_the_generator_goes_on() {
+async fn a_panic_in_the_handler_is_counted_and_the_generator_continues() {
     let target = called(1, 5_000, |n, _| {
-        // Before there is a future, and within it.
+        // Before the future exists, and within it.
         assert!(n % 4 != 0, "panic on purpose");
         async move {
             assert!(n % 4 != 1, "panic on purpose");
@@ -61,7 +61,7 @@ async fn a_panic_is_a_failure_that_is_counted_and_the_generator_goes_on() {
 }
 
 #[tokio::test]
-async fn the_handler_and_what_it_spawns_run_on_the_generator_s_thread_and_get_the_whole_request() {
+async fn the_handler_gets_the_whole_request_and_runs_on_the_generator_thread() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&seen);
     let name = || thread::current().name().map(str::to_owned);
@@ -83,7 +83,7 @@ async fn the_handler_and_what_it_spawns_run_on_the_generator_s_thread_and_get_th
 }
 
 #[tokio::test]
-async fn no_more_calls_are_under_way_than_there_may_be() {
+async fn concurrent_calls_never_exceed_the_number_of_connections() {
     let most = Arc::new(Mutex::new((0, 0)));
     let noted = Arc::clone(&most);
     let target = called(3, 5_000, move |_, _| {

@@ -1,4 +1,4 @@
-//! The generator over HTTP/2, against a server that misbehaves stream by stream.
+//! The generator over HTTP/2, against a server that misbehaves on single streams.
 
 use std::future::poll_fn;
 use std::io::Write;
@@ -14,69 +14,69 @@ use http::Response;
 use super::*;
 use crate::generator::wire::Wire;
 
-/// What the server does with the n-th request it gets, over all connections.
+/// How the server treats the n-th request it receives, over all connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Act {
     Answer(u16),
     AnswerAfter(Duration),
-    /// Answers nothing until so many requests are there, and then all of them.
+    /// Answers nothing until this many requests have arrived, then all of them.
     AnswerWithOthers(usize),
     Reset(Reason),
     GoAway(Reason),
-    /// Says that it will answer the first stream of this connection, and no other.
+    /// Sends a GOAWAY that excludes all streams of this connection but the first.
     GoAwayAfterTheFirst,
-    /// Finishes what was begun, on a connection that takes nothing new.
+    /// Shuts down gracefully: finishes open streams and accepts no new ones.
     AnswerAndLeave,
     Close,
     Garbage,
     Silence,
-    /// More bytes announced than there are.
+    /// Announces more bytes than it sends.
     TooShort,
-    /// The listener goes away, and every connection with it.
+    /// Closes the listener and every connection.
     Vanish,
 }
 
-/// A server on a thread of its own.
+/// A server on its own thread.
 struct Server {
     addr: SocketAddr,
-    /// What it saw.
-    seen: Arc<Seen>,
+    seen: Arc<ServerCounts>,
 }
 
+/// Counts of what the server saw.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct ServerCounts {
     accepted: AtomicU64,
-    /// Bytes of bodies.
+    /// Bytes of request bodies.
     read: AtomicU64,
-    /// Silent streams that the client gave up.
+    /// Unanswered streams that the client reset.
     given_up: AtomicU64,
 }
 
-/// Serves with at most so many streams on a connection; `act(n)` is done with request `n`.
+/// Starts a server with at most `most_streams` streams per connection that treats request `n` with `act(n)`.
 fn serve_http2(most_streams: u32, act: impl Fn(u64) -> Act + Send + 'static) -> Server {
-    let (tell, told) = mpsc::channel();
-    let seen = Arc::new(Seen::default());
+    let (send_addr, addr) = mpsc::channel();
+    let seen = Arc::new(ServerCounts::default());
     let noted = Arc::clone(&seen);
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            tell.send(listener.local_addr().unwrap()).unwrap();
+            send_addr.send(listener.local_addr().unwrap()).unwrap();
             answer_on(listener, most_streams, act, noted).await;
         });
     });
-    Server { addr: told.recv().unwrap(), seen }
+    Server { addr: addr.recv().unwrap(), seen }
 }
 
-/// Serves all connections to `listener`, until an act is to vanish.
+/// Serves all connections to `listener` until an act is [`Act::Vanish`].
 pub(super) async fn answer_on(
     listener: TcpListener,
     most_streams: u32,
     act: impl Fn(u64) -> Act + 'static,
-    seen: Arc<Seen>,
+    seen: Arc<ServerCounts>,
 ) {
     let (vanish, count) = (Rc::new(Notify::new()), Cell::new(0));
-    let told = Rc::clone(&vanish);
+    let vanished = Rc::clone(&vanish);
     let next: Rc<dyn Fn() -> Act> = Rc::new(move || {
         count.set(count.get() + 1);
         let act = act(count.get() - 1);
@@ -89,15 +89,15 @@ pub(super) async fn answer_on(
         seen.accepted.fetch_add(1, Relaxed);
         converse(stream, most_streams, Rc::clone(&next), Arc::clone(&seen))
     };
-    accept(listener, &told, serve).await;
+    accept(listener, &vanished, serve).await;
 }
 
-async fn converse(stream: TcpStream, most_streams: u32, next: Rc<dyn Fn() -> Act>, seen: Arc<Seen>) {
+async fn converse(stream: TcpStream, most_streams: u32, next: Rc<dyn Fn() -> Act>, seen: Arc<ServerCounts>) {
     let socket = stream.into_std().unwrap();
     let aside = socket.try_clone().unwrap();
     let stream = TcpStream::from_std(socket).unwrap();
     let handshake = h2::server::Builder::new().max_concurrent_streams(most_streams).handshake::<_, Bytes>(stream);
-    // A client that is gone before it said anything, or that is given garbage, ends the connection.
+    // A client that leaves before the handshake, or that received garbage, ends the connection.
     let Ok(mut connection) = handshake.await else { return };
     let mut held = Vec::new();
     while let Some(Ok((request, mut respond))) = connection.accept().await {
@@ -114,7 +114,7 @@ async fn converse(stream: TcpStream, most_streams: u32, next: Rc<dyn Fn() -> Act
             Act::Reset(reason) => respond.send_reset(reason),
             Act::GoAway(reason) => connection.abrupt_shutdown(reason),
             Act::GoAwayAfterTheFirst => {
-                // A GOAWAY frame: length 8, type 7, stream 0; the last stream 1, and no error.
+                // A GOAWAY frame: length 8, type 7, stream 0; last stream 1, no error.
                 (&aside).write_all(&[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]).unwrap();
                 held.push((body, respond));
             }
@@ -129,10 +129,10 @@ async fn converse(stream: TcpStream, most_streams: u32, next: Rc<dyn Fn() -> Act
                 }
             }
             Act::Vanish => return,
-            // Here and below, the client may have gone already.
+            // Here and below, the client may have left already.
             Act::Close => drop(aside.shutdown(Shutdown::Write)),
             Act::Garbage => {
-                // A frame longer than any may be; there is room for it in the socket.
+                // A frame that exceeds any allowed length. It fits into the socket's buffer.
                 drop((&aside).write_all(&[0xff; 64]));
             }
             Act::Silence => {
@@ -147,8 +147,14 @@ async fn converse(stream: TcpStream, most_streams: u32, next: Rc<dyn Fn() -> Act
     }
 }
 
-/// Answers once the body has been read to its end.
-fn answer(mut body: RecvStream, mut respond: SendResponse<Bytes>, status: u16, delay: Duration, seen: &Arc<Seen>) {
+/// Reads the request body to its end, then answers.
+fn answer(
+    mut body: RecvStream,
+    mut respond: SendResponse<Bytes>,
+    status: u16,
+    delay: Duration,
+    seen: &Arc<ServerCounts>,
+) {
     let seen = Arc::clone(seen);
     tokio::task::spawn_local(async move {
         while let Some(Ok(bytes)) = body.data().await {
@@ -157,7 +163,7 @@ fn answer(mut body: RecvStream, mut respond: SendResponse<Bytes>, status: u16, d
         }
         tokio::time::sleep(delay).await;
         let head = Response::builder().status(status).body(()).unwrap();
-        // The client may have given the stream up.
+        // The client may have reset the stream.
         if let Ok(mut stream) = respond.send_response(head, false) {
             let _ = stream.send_data(Bytes::from_static(b"ok"), true);
         }
@@ -173,7 +179,7 @@ fn failed(counts: &LoadCounts, class: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn failures_are_counted_by_the_classes_of_the_other_clients() {
+async fn http2_failures_are_counted_by_the_same_classes_as_http1() {
     let server = serve_http2(100, |n| match n % 5 {
         0 => Act::Answer(500),
         1 => Act::Close,
@@ -181,7 +187,7 @@ async fn failures_are_counted_by_the_classes_of_the_other_clients() {
         3 => Act::Silence,
         _ => Act::Answer(200),
     });
-    // One stream each, so that what befalls one request befalls no other.
+    // One stream per connection, so that a failure affects one request only.
     let generator = Generator::start(over_http2(server.addr, 32, 1, 3_000)).await.unwrap();
     let played = generator.play(load(250.0, 400)).await.unwrap();
     let counts = &played.load;
@@ -194,13 +200,13 @@ async fn failures_are_counted_by_the_classes_of_the_other_clients() {
         counts.timed_out,
     ];
     assert_eq!(fates, [20; 5], "{counts:?}");
-    // Each connection that died, and none that did not, was opened anew.
+    // Only connections that died were reopened.
     let opened = server.seen.accepted.load(Relaxed);
     assert!((32..=72).contains(&opened), "{opened}");
 }
 
 #[tokio::test]
-async fn so_many_requests_are_under_way_at_once_on_one_connection() {
+async fn one_connection_carries_as_many_concurrent_requests_as_configured() {
     let server = serve_http2(100, |_| Act::AnswerWithOthers(8));
     let generator = Generator::start(over_http2(server.addr, 1, 8, 10_000)).await.unwrap();
     let counts = generator.play(load(400.0, 100)).await.unwrap().load;
@@ -209,7 +215,7 @@ async fn so_many_requests_are_under_way_at_once_on_one_connection() {
 }
 
 #[tokio::test]
-async fn streams_that_are_reset_are_told_by_the_reason_and_their_neighbours_go_on() {
+async fn reset_streams_are_counted_by_reason_and_other_streams_continue() {
     let server = serve_http2(100, |n| match n % 4 {
         0 => Act::Reset(Reason::INTERNAL_ERROR),
         1 => Act::Reset(Reason::REFUSED_STREAM),
@@ -224,7 +230,7 @@ async fn streams_that_are_reset_are_told_by_the_reason_and_their_neighbours_go_o
 }
 
 #[tokio::test]
-async fn a_connection_that_dies_fails_every_stream_on_it_once_and_is_opened_anew_once() {
+async fn a_dead_connection_fails_each_of_its_streams_once_and_is_reopened_once() {
     for (end, class) in
         [(Act::GoAway(Reason::ENHANCE_YOUR_CALM), "goaway"), (Act::Close, "closed"), (Act::Garbage, "bad_response")]
     {
@@ -242,7 +248,7 @@ async fn a_connection_that_dies_fails_every_stream_on_it_once_and_is_opened_anew
 }
 
 #[tokio::test]
-async fn streams_that_a_leaving_server_will_not_answer_fail_once_and_the_others_are_answered() {
+async fn goaway_fails_only_the_streams_after_its_last_stream() {
     let server = serve_http2(100, |n| match n {
         0 => Act::AnswerAfter(Duration::from_millis(300)),
         1 | 2 => Act::Silence,
@@ -256,9 +262,9 @@ async fn streams_that_a_leaving_server_will_not_answer_fail_once_and_the_others_
 }
 
 #[tokio::test]
-async fn a_server_that_leaves_in_good_order_fails_nothing() {
+async fn a_graceful_shutdown_fails_no_request() {
     let server = serve_http2(100, |n| if n == 10 { Act::AnswerAndLeave } else { Act::Answer(200) });
-    // One at a time: nothing is on its way when the server says that it leaves.
+    // One stream at a time, so no request is in flight when the GOAWAY arrives.
     let generator = Generator::start(over_http2(server.addr, 1, 1, 5_000)).await.unwrap();
     let counts = generator.play(load(400.0, 100)).await.unwrap().load;
     assert_eq!((counts.completed, counts.failures()), (40, 0), "{counts:?}");
@@ -266,8 +272,8 @@ async fn a_server_that_leaves_in_good_order_fails_nothing() {
 }
 
 #[tokio::test]
-async fn a_time_out_resets_one_stream_and_leaves_its_neighbours_and_the_connection_alone() {
-    // Those that are answered are answered after the silent ones were given up, and within their own time.
+async fn a_time_out_resets_only_its_own_stream() {
+    // Responses come after the silent streams have timed out, but within their own time-out.
     let server = serve_http2(100, |n| if n < 4 { Act::Silence } else { Act::AnswerAfter(Duration::from_millis(300)) });
     let generator = Generator::start(over_http2(server.addr, 1, 50, 2_000)).await.unwrap();
     let counts = generator.play(load(40.0, 2_500)).await.unwrap().load;
@@ -277,21 +283,21 @@ async fn a_time_out_resets_one_stream_and_leaves_its_neighbours_and_the_connecti
     assert_eq!((seen.given_up.load(Relaxed), seen.accepted.load(Relaxed)), (4, 1));
 }
 
-/// A server that allows one stream, and eight requests at once: the last waits for seven others. That wait is not the
-/// server's time to answer it.
+/// A server that allows one stream, and eight concurrent requests: the last waits for seven others. That wait is not part
+/// of its service time.
 #[tokio::test]
-async fn the_wait_for_a_stream_is_lateness_and_not_service() {
+async fn waiting_for_a_stream_counts_as_lateness_and_not_as_service_time() {
     let server = serve_http2(1, |_| Act::AnswerAfter(Duration::from_millis(50)));
     let generator = Generator::start(over_http2(server.addr, 1, 8, 10_000)).await.unwrap();
     let played = generator.play(load(1_000.0, 8)).await.unwrap();
     assert_eq!(played.load.completed, 8, "{:?}", played.load);
     assert!(played.service_us.p50.unwrap() >= 50_000.0 * 0.999, "{:?}", played.service_us);
-    // Seven answers less the 7 ms between the first and the last.
+    // Seven service times less the 7 ms between the first and the last arrival.
     assert!(played.lateness_us.max.unwrap() >= 343_000.0 * 0.999, "{:?}", played.lateness_us);
 }
 
 #[tokio::test]
-async fn a_body_that_is_larger_than_the_window_is_sent_to_its_end() {
+async fn a_body_larger_than_the_flow_control_window_is_sent_completely() {
     const BODY: usize = 300_000;
     let server = serve_http2(100, |_| Act::Answer(200));
     let head = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {BODY}\r\n\r\n");
@@ -303,7 +309,7 @@ async fn a_body_that_is_larger_than_the_window_is_sent_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_server_of_another_protocol_is_named_at_the_start() {
+async fn starting_against_a_server_without_http2_is_an_error_that_says_so() {
     for deed in [Deed::Answer, Deed::Garbage, Deed::Close] {
         let error = Generator::start(over_http2(serve(move |_| deed), 2, 4, 5_000)).await.unwrap_err();
         assert!(error.to_string().contains("does not speak HTTP/2 without TLS (h2c)"), "{deed:?}: {error}");
@@ -314,10 +320,10 @@ async fn a_server_of_another_protocol_is_named_at_the_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_says_nothing_is_named_too_and_not_waited_for_for_ever() {
+async fn starting_against_a_silent_server_times_out() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let shared = Wire::new(Client::Http2 { addr: listener.local_addr().unwrap(), streams: 1 }, 1);
     let error = LocalSet::new().run_until(async { shared.connection(0).open().await }).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-    assert!(error.to_string().contains("the server said nothing"), "{error}");
+    assert!(error.to_string().contains("the server sent nothing"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! No wire: the service is called on the generator's own thread.
+//! The direct transport: calls the service on the generator's own thread, without sockets.
 
 use std::fmt;
 use std::io;
@@ -11,14 +11,15 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{Request, StatusCode};
 
-use super::{Answer, Failure, io_class, parsed};
+use super::{FailureClass, TimedResponse, io_class, parsed};
 
-/// Answers requests.
+/// A function that answers requests in the same process.
 #[derive(Clone)]
 pub struct Handler(Arc<dyn Fn(Request<Bytes>) -> BoxFuture<'static, io::Result<StatusCode>> + Send + Sync>);
 
 impl Handler {
-    /// A handler that does `answer`: the status once the body of the answer was taken to its end, or why that broke off.
+    /// A handler that calls `answer`, which returns the status after the whole response body was read, or the error that
+    /// ended it.
     pub fn new<F>(answer: impl Fn(Request<Bytes>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = io::Result<StatusCode>> + Send + 'static,
@@ -33,7 +34,7 @@ impl fmt::Debug for Handler {
     }
 }
 
-/// Calls the handler, one call at a time.
+/// A slot that makes one call at a time.
 pub(in crate::generator) struct Call(Handler);
 
 impl Call {
@@ -41,14 +42,14 @@ impl Call {
         Self(handler.clone())
     }
 
-    /// The request counts as written when the handler is called.
-    pub(super) async fn exchange(&self, request: &[u8]) -> Result<Answer, Failure> {
+    /// Calls the handler. The request counts as written when the call begins.
+    pub(super) async fn exchange(&self, request: &[u8]) -> Result<TimedResponse, FailureClass> {
         let request = parsed(request).ok_or("bad_request")?;
         let written = Instant::now();
-        // Behind a socket a handler that panics takes its connection with it; here it must not take the generator.
+        // Behind a socket, a panic in the handler closes its connection; here it must not end the generator.
         let answered = AssertUnwindSafe(async { (self.0.0)(request).await }).catch_unwind().await;
         let completed = Instant::now();
         let status = answered.map_err(|_| "panicked")?.map_err(|error| io_class(&error))?;
-        Ok(Answer { status, written, completed })
+        Ok(TimedResponse { status, written, completed })
     }
 }

@@ -1,13 +1,13 @@
-//! The head of an answer, and what it says of the body's end.
+//! Parses the head of an HTTP/1.1 response: its status and where its body ends.
 
 use std::io;
 
 use http::StatusCode;
 
-/// Most headers of an answer.
+/// Maximum number of headers in a response.
 pub(super) const MOST_HEADERS: usize = 128;
 
-/// How the body of an answer ends.
+/// How the end of the response body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Body {
     Length(u64),
@@ -15,21 +15,22 @@ pub(super) enum Body {
     UntilClose,
 }
 
-/// What the head of an answer says.
+/// A parsed response head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub status: StatusCode,
+    /// Bytes of the head itself.
     pub length: usize,
     pub body: Body,
     pub keeps_alive: bool,
 }
 
-/// What is not HTTP, and why.
+/// The error for a malformed response.
 pub(super) fn garbage(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// The head at the beginning of `input`, once it is whole. Source: RFC 9112, section 6.3.
+/// Parses the head at the start of `input`; `None` while it is incomplete. Source: RFC 9112, section 6.3.
 pub(super) fn parse_head(input: &[u8]) -> io::Result<Option<Head>> {
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut answer = httparse::Response::new(&mut headers);

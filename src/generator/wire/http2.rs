@@ -1,7 +1,7 @@
-//! HTTP/2 without TLS, with prior knowledge: hyper's client, many streams on one connection.
+//! hyper's HTTP/2 client, without TLS and with prior knowledge: many streams on one connection.
 //!
-//! The streams of a connection share its fate: when it dies, what each carries fails, and the next exchange on any of
-//! them opens it anew, once for all.
+//! When a connection dies, the requests on all of its streams fail. The next request on any of them reopens it, once for
+//! all streams.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -29,47 +29,47 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_util::io::{InspectReader, InspectWriter};
 
-use super::{Answer, Failure, io_class, parsed};
+use super::{FailureClass, TimedResponse, io_class, parsed};
 
-/// Longest wait for a server's first frame. A server sends it unasked, so one that speaks HTTP/2 has no reason to wait.
+/// Longest wait for the server's SETTINGS frame, which an HTTP/2 server sends without being asked.
 const GREETING: Duration = Duration::from_secs(5);
-/// What a client sends before its first frame. RFC 9113, section 3.4.
+/// Length of the connection preface that a client sends first. Source: RFC 9113, section 3.4.
 const PREFACE: usize = 24;
-/// The head of every frame. RFC 9113, section 4.1.
+/// Length of a frame header. Source: RFC 9113, section 4.1.
 const FRAME_HEAD: usize = 9;
-/// Types of frames. RFC 9113, section 6.
+/// Frame types. Source: RFC 9113, section 6.
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 
-/// The class of a connection that ended without a word.
-const CLOSED: Failure = "closed";
+/// Failure class of a connection that was closed without an error code.
+const CLOSED: FailureClass = "closed";
 
-/// A connection that streams share.
+/// A connection that several streams share.
 pub(in crate::generator) struct Shared {
     addr: SocketAddr,
-    /// The last attempt to open it; all who need it wait for the same one.
+    /// The latest attempt to open it. All streams wait for the same attempt.
     opening: RefCell<Option<Opening>>,
 }
 
-type Opening = future::Shared<LocalBoxFuture<'static, Result<Live, Unopened>>>;
+type Opening = future::Shared<LocalBoxFuture<'static, Result<OpenConnection, Unopened>>>;
 
-/// One exchange at a time on a shared connection.
+/// One stream at a time on a shared connection.
 pub(in crate::generator) struct Stream(Rc<Shared>);
 
 #[derive(Clone)]
-struct Live {
-    sender: SendRequest<Payload>,
+struct OpenConnection {
+    sender: SendRequest<StampedBody>,
     stamps: Rc<Stamps>,
-    /// Set by the first exchange that meets the connection's end; hyper itself may notice a turn later.
+    /// Set by the first request that sees the connection end; hyper may notice only later.
     dead: Rc<Cell<bool>>,
-    /// How the connection ended, if with an error.
-    end: future::Shared<LocalBoxFuture<'static, Option<Failure>>>,
+    /// The failure class of the error that ended the connection, if any.
+    end: future::Shared<LocalBoxFuture<'static, Option<FailureClass>>>,
 }
 
-/// Why there is no connection.
+/// Why the connection could not be opened.
 #[derive(Clone)]
 struct Unopened {
-    class: Failure,
+    class: FailureClass,
     error: Arc<io::Error>,
 }
 
@@ -78,11 +78,11 @@ impl Shared {
         Self { addr, opening: RefCell::new(None) }
     }
 
-    /// The connection, opened anew if it has died or could not be opened the last time.
+    /// The connection, reopened if it died or could not be opened.
     fn live(&self) -> Opening {
         let mut opening = self.opening.borrow_mut();
         let last = opening.take().filter(|opening| match opening.peek() {
-            // It is being opened.
+            // Still being opened.
             None => true,
             Some(Ok(live)) => !live.dead.get() && !live.sender.is_closed(),
             Some(Err(_)) => false,
@@ -101,30 +101,31 @@ impl Stream {
         opened.map(drop).map_err(|unopened| io::Error::new(unopened.error.kind(), unopened.error))
     }
 
-    /// An exchange that is dropped before its end resets its own stream and leaves the others alone.
-    pub(super) async fn exchange(&self, request: &[u8]) -> Result<Answer, Failure> {
+    /// Sends a request. Dropping the future resets this stream only.
+    pub(super) async fn exchange(&self, request: &[u8]) -> Result<TimedResponse, FailureClass> {
         let request = parsed(request).and_then(absolute).ok_or("bad_request")?;
-        let Live { mut sender, stamps, dead, end } = self.0.live().await.map_err(|unopened| unopened.class)?;
+        let OpenConnection { mut sender, stamps, dead, end } =
+            self.0.live().await.map_err(|unopened| unopened.class)?;
         let written = Stamp::default();
-        let request = request.map(|bytes| Payload::new(bytes, Opens { stamps, stream: Rc::clone(&written) }));
+        let request = request.map(|bytes| StampedBody::new(bytes, Opens { stamps, stream: Rc::clone(&written) }));
         match exchange(&mut sender, request).await {
             Ok(status) => {
                 let completed = Instant::now();
-                Ok(Answer { status, written: written.get().unwrap_or(completed), completed })
+                Ok(TimedResponse { status, written: written.get().unwrap_or(completed), completed })
             }
             Err(error) => {
                 let (class, scope) = judge(&error);
                 if scope == Scope::Connection {
                     dead.set(true);
                 }
-                // A server that ends a connection says why and then closes it; its streams are told of the close alone.
+                // A server sends GOAWAY with a reason and then closes; the streams only see the close.
                 Err(if class == CLOSED { end.await.unwrap_or(class) } else { class })
             }
         }
     }
 }
 
-/// The request with its host in the URI, where HTTP/2 has it; `None` when it names none.
+/// Moves the host header into the URI, as HTTP/2 requires; `None` without one.
 fn absolute(request: Request<Bytes>) -> Option<Request<Bytes>> {
     let (mut head, body) = request.into_parts();
     let host = head.headers.remove(header::HOST)?;
@@ -135,7 +136,7 @@ fn absolute(request: Request<Bytes>) -> Option<Request<Bytes>> {
     Some(Request::from_parts(head, body))
 }
 
-async fn exchange(sender: &mut SendRequest<Payload>, request: Request<Payload>) -> hyper::Result<StatusCode> {
+async fn exchange(sender: &mut SendRequest<StampedBody>, request: Request<StampedBody>) -> hyper::Result<StatusCode> {
     let mut answer = sender.send_request(request).await?;
     while let Some(frame) = answer.body_mut().frame().await {
         frame?;
@@ -143,9 +144,8 @@ async fn exchange(sender: &mut SendRequest<Payload>, request: Request<Payload>) 
     Ok(answer.status())
 }
 
-/// Connects, and waits until the server has shown that it speaks HTTP/2: an HTTP/1.1 server must not pass for one that is
-/// slow to answer.
-async fn open(addr: SocketAddr) -> Result<Live, Unopened> {
+/// Connects and waits for the server's SETTINGS frame, so that an HTTP/1.1 server is not mistaken for a slow HTTP/2 one.
+async fn open(addr: SocketAddr) -> Result<OpenConnection, Unopened> {
     let failed = |error: io::Error| Unopened { class: io_class(&error), error: Arc::new(error) };
     let no_http2 = |class, kind, what| {
         let why = format!("{what}: it does not speak HTTP/2 without TLS (h2c)");
@@ -169,7 +169,7 @@ async fn open(addr: SocketAddr) -> Result<Live, Unopened> {
         if let Some(head) = first.first_chunk::<FRAME_HEAD>()
             && let Some(greet) = greet.take()
         {
-            // Who asked may have given up.
+            // The receiver may have been dropped.
             let _ = greet.send(*head);
         }
     });
@@ -178,14 +178,16 @@ async fn open(addr: SocketAddr) -> Result<Live, Unopened> {
     let end = driver.map(|end| end.err().map(|error| judge(&error).0)).boxed_local().shared();
     tokio::task::spawn_local(end.clone());
     match tokio::time::timeout(GREETING, greeted).await {
-        Ok(Ok([_, _, _, SETTINGS, 0, 0, 0, 0, 0])) => Ok(Live { sender, stamps, dead: Rc::default(), end }),
-        Ok(Ok(_)) => Err(no_http2("not_http2", io::ErrorKind::InvalidData, "the server answered in another protocol")),
+        Ok(Ok([_, _, _, SETTINGS, 0, 0, 0, 0, 0])) => Ok(OpenConnection { sender, stamps, dead: Rc::default(), end }),
+        Ok(Ok(_)) => {
+            Err(no_http2("not_http2", io::ErrorKind::InvalidData, "the server answered with another protocol"))
+        }
         Ok(Err(_)) => Err(no_http2(CLOSED, io::ErrorKind::UnexpectedEof, "the server closed the connection at once")),
-        Err(_) => Err(no_http2("not_http2", io::ErrorKind::TimedOut, "the server said nothing")),
+        Err(_) => Err(no_http2("not_http2", io::ErrorKind::TimedOut, "the server sent nothing")),
     }
 }
 
-/// Runs hyper's tasks beside the exchanges.
+/// Runs hyper's tasks on the current thread.
 #[derive(Clone, Copy)]
 struct OnThisThread;
 
@@ -197,23 +199,23 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
     }
 }
 
-/// What an error ends.
+/// The scope of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
     Stream,
     Connection,
 }
 
-/// The class an error is counted under, and how far it reaches.
-fn judge(error: &hyper::Error) -> (Failure, Scope) {
+/// The failure class of an error, and whether it ends the stream or the connection.
+fn judge(error: &hyper::Error) -> (FailureClass, Scope) {
     let Some(cause) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else {
-        // hyper gave the request back: the connection had ended.
+        // hyper returned the request: the connection had ended.
         return (CLOSED, Scope::Connection);
     };
     match cause.get_io().map(io::Error::kind) {
-        // What h2 makes of a connection that ends without a word.
+        // h2 reports a close without GOAWAY like this.
         Some(io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof) => return (CLOSED, Scope::Connection),
-        // h2 keeps the kind of a system error and not its number.
+        // h2 keeps the kind of a system error but not its number.
         Some(io::ErrorKind::ConnectionReset) => return ("reset", Scope::Connection),
         Some(_) => return ("io", Scope::Connection),
         None => {}
@@ -224,30 +226,30 @@ fn judge(error: &hyper::Error) -> (Failure, Scope) {
         }
         (true, _) if cause.is_remote() => ("stream_reset", Scope::Stream),
         (_, true) if cause.is_remote() => ("goaway", Scope::Connection),
-        // What this side found wrong with what it was sent.
+        // Raised by this side: the server sent something invalid.
         (true, _) => ("bad_response", Scope::Stream),
         (_, true) => ("bad_response", Scope::Connection),
-        // What this side would not send.
+        // Raised by this side: the request is invalid.
         _ => ("bad_request", Scope::Stream),
     }
 }
 
-/// When the kernel was given a request.
+/// When a request was passed to the kernel.
 type Stamp = Rc<Cell<Option<Instant>>>;
 
-/// Tells when the kernel was given each request, on a connection that carries many in any order.
+/// Records when each request on a shared connection was passed to the kernel.
 ///
-/// The frames that are written are watched, and a request is stamped when the write that took the head of its HEADERS
-/// frame has returned. That frame may share its write with others', and the time in which it waited for its turn (for a
-/// stream, when the server allows fewer) is lateness and not service. A body may follow later, as flow control allows.
+/// It watches the bytes written and stamps a request when the write that contains the header of its HEADERS frame returns.
+/// Time spent waiting for a stream, because the server allows fewer, therefore counts as lateness, not as service time. The
+/// body may follow later, as flow control allows.
 ///
 /// Streams are numbered in the order in which they are opened: 1, 3, 5, … (RFC 9113, section 5.1.1). hyper opens a stream
-/// right after it has asked the body whether there is one, which is how [`Opens`] learns of it. A request that is given up
-/// before has no number.
+/// right after it calls `is_end_stream` on the body, which is where [`Opens`] hooks in. A request that is dropped before
+/// that gets no number.
 #[derive(Default)]
 struct Stamps {
     opened: Cell<u32>,
-    /// Streams that are open and not written, in the order they were opened, which is that of their writes.
+    /// Streams that are opened but not yet written, in the order of opening, which is also the order of writing.
     unwritten: RefCell<VecDeque<(u32, Stamp)>>,
 }
 
@@ -258,7 +260,7 @@ impl Stamps {
     }
 
     fn written(&self, stream: u32, at: Instant) {
-        // Those before it that are still here were reset before they were written.
+        // Earlier streams that are still here were reset before they were written.
         while let Some((next, stamp)) = self.unwritten.borrow_mut().pop_front_if(|(next, _)| *next <= stream) {
             if next == stream {
                 stamp.set(Some(at));
@@ -267,25 +269,25 @@ impl Stamps {
     }
 }
 
-/// A request that is about to be a stream.
+/// Assigns a stream number to a request when hyper opens its stream.
 struct Opens {
     stamps: Rc<Stamps>,
     stream: Stamp,
 }
 
-/// The body of a request, which tells when its stream is opened.
-struct Payload {
+/// A request body that notices when its stream is opened.
+struct StampedBody {
     bytes: Full<Bytes>,
     opens: Cell<Option<Opens>>,
 }
 
-impl Payload {
+impl StampedBody {
     fn new(bytes: Bytes, opens: Opens) -> Self {
         Self { bytes: Full::new(bytes), opens: Cell::new(Some(opens)) }
     }
 }
 
-impl Body for Payload {
+impl Body for StampedBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -305,9 +307,9 @@ impl Body for Payload {
     }
 }
 
-/// Finds the heads of frames in what a client writes, however it is cut into pieces.
+/// Finds frame headers in the bytes that a client writes, however they are split into writes.
 struct Frames {
-    /// Bytes until the next head.
+    /// Bytes until the next frame header.
     skip: usize,
     head: [u8; FRAME_HEAD],
     filled: usize,
@@ -320,7 +322,7 @@ impl Default for Frames {
 }
 
 impl Frames {
-    /// Takes what was written next, and tells the stream of every HEADERS frame whose head ends in it.
+    /// Scans the next bytes written and calls `found` with the stream of every HEADERS frame whose header ends in them.
     fn headers(&mut self, mut bytes: &[u8], mut found: impl FnMut(u32)) {
         while !bytes.is_empty() {
             let skipped = self.skip.min(bytes.len());
@@ -347,7 +349,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn headers_are_found_in_writes_of_any_size(
+        fn headers_frames_are_found_in_writes_of_any_size(
             frames in prop::collection::vec((0_u8..10, 0_usize..300), 0..20), piece in 1_usize..400,
         ) {
             let mut written = vec![b'P'; PREFACE];
@@ -356,7 +358,7 @@ mod tests {
                 written.extend_from_slice(&u32::try_from(length).unwrap().to_be_bytes()[1..]);
                 written.extend_from_slice(&[kind, 0]);
                 written.extend_from_slice(&stream.to_be_bytes());
-                // What would be the head of a HEADERS frame, were it not in the middle of another.
+                // Looks like the header of a HEADERS frame, but lies within another frame.
                 written.extend([0, 0, 0, HEADERS, 0].iter().cycle().take(length));
                 wanted.extend((kind == HEADERS).then_some(stream));
             }
@@ -369,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_was_never_written_takes_no_other_s_stamp() {
+    fn a_stream_that_was_never_written_gets_no_timestamp() {
         let stamps = Stamps::default();
         let asked: [Stamp; 3] = [Stamp::default(), Stamp::default(), Stamp::default()];
         for stamp in &asked {

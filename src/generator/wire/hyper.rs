@@ -1,4 +1,4 @@
-//! The cross-check: hyper's HTTP/1.1 client.
+//! hyper's HTTP/1.1 client, used as a cross-check.
 
 use std::cell::Cell;
 use std::io;
@@ -14,17 +14,17 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_util::io::InspectWriter;
 
-use super::{Answer, Failure, io_class, parsed};
+use super::{FailureClass, TimedResponse, io_class, parsed};
 
-/// A connection of this client.
+/// A connection of hyper's client, opened on first use and after a failure.
 pub(in crate::generator) struct Connection {
     addr: SocketAddr,
-    live: Option<Live>,
+    live: Option<OpenSender>,
 }
 
-struct Live {
+struct OpenSender {
     sender: SendRequest<Full<Bytes>>,
-    /// When the kernel had first taken bytes since this was cleared.
+    /// When bytes were first written to the socket since this was cleared.
     written: Rc<Cell<Option<Instant>>>,
 }
 
@@ -42,14 +42,14 @@ impl Connection {
             InspectWriter::new(stream, move |_: &[u8]| noted.set(noted.get().or_else(|| Some(Instant::now()))));
         let (sender, driver) = http1::handshake(TokioIo::new(stamped)).await.map_err(io::Error::other)?;
         tokio::task::spawn_local(async move {
-            // The driver's error reaches the exchange that was under way.
+            // The exchange in flight gets the driver's error.
             drop(driver.await);
         });
-        self.live = Some(Live { sender, written });
+        self.live = Some(OpenSender { sender, written });
         Ok(())
     }
 
-    pub(super) async fn exchange(&mut self, request: &[u8]) -> Result<Answer, Failure> {
+    pub(super) async fn exchange(&mut self, request: &[u8]) -> Result<TimedResponse, FailureClass> {
         let outcome = self.attempt(request).await;
         if outcome.is_err() {
             self.live = None;
@@ -57,7 +57,7 @@ impl Connection {
         outcome
     }
 
-    async fn attempt(&mut self, request: &[u8]) -> Result<Answer, Failure> {
+    async fn attempt(&mut self, request: &[u8]) -> Result<TimedResponse, FailureClass> {
         let request = parsed(request).ok_or("bad_request")?.map(Full::new);
         if self.live.as_ref().is_none_or(|live| live.sender.is_closed()) {
             self.open().await.map_err(|error| io_class(&error))?;
@@ -66,7 +66,7 @@ impl Connection {
         live.written.set(None);
         let status = exchange(&mut live.sender, request).await.map_err(|error| class(&error))?;
         let completed = Instant::now();
-        Ok(Answer { status, written: live.written.get().unwrap_or(completed), completed })
+        Ok(TimedResponse { status, written: live.written.get().unwrap_or(completed), completed })
     }
 }
 
@@ -79,8 +79,8 @@ async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<B
     Ok(answer.status())
 }
 
-/// The class an error is counted under.
-fn class(error: &hyper::Error) -> Failure {
+/// The failure class of an error.
+fn class(error: &hyper::Error) -> FailureClass {
     match std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>()) {
         Some(io) => io_class(io),
         None if error.is_parse() => "bad_response",

@@ -1,8 +1,8 @@
-//! What carries one exchange: clients behind one seam.
+//! The clients that send one request and read its response.
 //!
-//! [`raw`] writes prepared bytes and reads just what it needs of the answer; it is the one that measures. [`hyper`] is the
-//! well-known client, kept as a cross-check: both must count the same outcomes against the same server. [`http2`] has many
-//! exchanges share a connection. [`direct`] has no wire.
+//! [`raw`] writes prepared bytes and parses only as much of the response as it needs; it is the default for measurements.
+//! [`hyper`] wraps the well-known client as a cross-check: both must count the same outcomes against the same server.
+//! [`http2`] sends many requests over one connection. [`direct`] calls a handler without sockets.
 
 mod direct;
 mod head;
@@ -21,26 +21,26 @@ use nix::errno::Errno;
 
 pub use self::direct::Handler;
 
-/// What carries the requests, and to whom.
+/// The client and the address it sends to.
 #[derive(Clone, Debug)]
 pub enum Client {
-    /// HTTP/1.1: prepared bytes on a socket.
+    /// HTTP/1.1 with prepared bytes on a socket.
     Raw(SocketAddr),
-    /// hyper's HTTP/1.1.
+    /// HTTP/1.1 with hyper.
     Hyper(SocketAddr),
-    /// hyper's HTTP/2, without TLS and with prior knowledge (h2c).
+    /// HTTP/2 with hyper, without TLS and with prior knowledge (h2c).
     Http2 {
-        /// Where the server listens.
+        /// Address of the server.
         addr: SocketAddr,
-        /// Requests that each connection carries at a time; the server may allow fewer, and the others then wait.
+        /// Concurrent requests per connection. If the server allows fewer, the others wait.
         streams: usize,
     },
-    /// Nothing: each request is a call on the generator's own thread, which then does the work of the service too.
+    /// No sockets: each request is a call on the generator's own thread, which then also does the work of the service.
     Direct(Handler),
 }
 
 impl Client {
-    /// Exchanges that one connection carries at a time.
+    /// Maximum number of concurrent requests on one connection.
     pub(super) fn streams(&self) -> usize {
         match self {
             Self::Raw(_) | Self::Hyper(_) | Self::Direct(_) => 1,
@@ -49,7 +49,7 @@ impl Client {
     }
 }
 
-/// Makes the connection of every slot of a thread. Where slots share connections, it holds those.
+/// Creates the connections of all slots of a thread, and holds the connections that slots share.
 pub(super) struct Wire {
     client: Client,
     shared: Vec<Rc<http2::Shared>>,
@@ -64,7 +64,7 @@ impl Wire {
         Self { client, shared }
     }
 
-    /// A connection for `slot` that opens with its first exchange.
+    /// A connection for `slot`, which opens with its first request.
     pub(super) fn connection(&self, slot: usize) -> Connection {
         match &self.client {
             Client::Raw(addr) => Connection::Raw(raw::Connection::new(*addr)),
@@ -75,21 +75,21 @@ impl Wire {
     }
 }
 
-/// A whole answer.
+/// A complete response with its timestamps.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Answer {
-    /// Its status.
+pub(super) struct TimedResponse {
+    /// Status of the response.
     pub status: StatusCode,
-    /// When the kernel was given the first byte of the request.
+    /// When the first byte of the request was passed to the kernel.
     pub written: Instant,
-    /// When the last byte of the answer was read.
+    /// When the last byte of the response was read.
     pub completed: Instant,
 }
 
-/// The class of error that left a request without a whole answer. Each is counted apart.
-pub(super) type Failure = &'static str;
+/// Class of the error that left a request without a complete response. Failures are counted by class.
+pub(super) type FailureClass = &'static str;
 
-/// A connection that carries one exchange at a time, and opens itself anew when the last one failed.
+/// A connection that sends one request at a time and reopens itself after a failure.
 pub(super) enum Connection {
     Raw(raw::Connection),
     Hyper(hyper::Connection),
@@ -108,8 +108,8 @@ impl Connection {
         }
     }
 
-    /// Sends a whole request, given as HTTP/1.1 has it, and reads the answer to its last byte.
-    pub(super) async fn exchange(&mut self, request: &[u8]) -> Result<Answer, Failure> {
+    /// Sends `request`, a whole HTTP/1.1 request, and reads the response to its last byte.
+    pub(super) async fn exchange(&mut self, request: &[u8]) -> Result<TimedResponse, FailureClass> {
         match self {
             Self::Raw(connection) => connection.exchange(request).await,
             Self::Hyper(connection) => connection.exchange(request).await,
@@ -119,7 +119,7 @@ impl Connection {
     }
 }
 
-/// A whole HTTP/1.1 request in the terms of the `http` crate; `None` when it is none.
+/// Parses a whole HTTP/1.1 request; `None` if it is malformed.
 pub(crate) fn parsed(request: &[u8]) -> Option<Request<Bytes>> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Request::new(&mut headers);
@@ -131,8 +131,8 @@ pub(crate) fn parsed(request: &[u8]) -> Option<Request<Bytes>> {
     built.body(Bytes::copy_from_slice(&request[length..])).ok()
 }
 
-/// The class that a system error is counted under.
-fn io_class(error: &io::Error) -> Failure {
+/// The failure class of a system error.
+fn io_class(error: &io::Error) -> FailureClass {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ECONNREFUSED) => "refused",
         Some(Errno::ECONNRESET | Errno::EPIPE) => "reset",

@@ -1,4 +1,4 @@
-//! The client that measures: prepared bytes out, and of the answer just what tells its end.
+//! The default client: writes prepared bytes, and parses only as much of the response as is needed to find its end.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,14 +9,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::head::{Body, Head, garbage, parse_head};
-use super::{Answer, Failure, io_class};
+use super::{FailureClass, TimedResponse, io_class};
 
-/// Longest head of an answer, of a chunk or of a trailer; beyond, it is taken for garbage.
+/// Longest head of a response or chunk, or longest trailer, in bytes. A longer one is malformed.
 const LONGEST_HEAD: usize = 64 * 1024;
-/// What one read takes at most.
+/// Size of one read, in bytes.
 const READ: usize = 16 * 1024;
 
-/// A connection of this client.
+/// A connection of the raw client, opened on first use and after a failure.
 pub(in crate::generator) struct Connection {
     addr: SocketAddr,
     stream: Option<TcpStream>,
@@ -36,7 +36,7 @@ impl Connection {
         Ok(())
     }
 
-    pub(super) async fn exchange(&mut self, request: &[u8]) -> Result<Answer, Failure> {
+    pub(super) async fn exchange(&mut self, request: &[u8]) -> Result<TimedResponse, FailureClass> {
         let outcome = self.attempt(request).await.map_err(|error| io_class(&error));
         if outcome.is_err() {
             self.stream = None;
@@ -44,7 +44,7 @@ impl Connection {
         outcome
     }
 
-    async fn attempt(&mut self, request: &[u8]) -> io::Result<Answer> {
+    async fn attempt(&mut self, request: &[u8]) -> io::Result<TimedResponse> {
         if self.stream.is_none() {
             self.open().await?;
         }
@@ -69,17 +69,17 @@ impl Connection {
         if !head.keeps_alive {
             self.stream = None;
         }
-        Ok(Answer { status: head.status, written, completed })
+        Ok(TimedResponse { status: head.status, written, completed })
     }
 }
 
-/// Reads what is there; 0 at the end of the stream.
+/// Reads the available bytes; returns 0 at the end of the stream.
 async fn fill(stream: &mut TcpStream, input: &mut BytesMut) -> io::Result<usize> {
     input.reserve(READ);
     stream.read_buf(input).await
 }
 
-/// As [`fill`], where the stream must not end.
+/// Like [`fill`], but the end of the stream is an error.
 async fn fill_more(stream: &mut TcpStream, input: &mut BytesMut) -> io::Result<()> {
     match fill(stream, input).await? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -87,7 +87,7 @@ async fn fill_more(stream: &mut TcpStream, input: &mut BytesMut) -> io::Result<(
     }
 }
 
-/// Reads the head of the final answer; interim ones (1xx) are passed over.
+/// Reads the head of the final response; interim responses (1xx) are skipped.
 async fn read_head(stream: &mut TcpStream, input: &mut BytesMut) -> io::Result<Head> {
     loop {
         match parse_head(input)? {
@@ -99,7 +99,7 @@ async fn read_head(stream: &mut TcpStream, input: &mut BytesMut) -> io::Result<H
     }
 }
 
-/// Passes over so many bytes.
+/// Skips `length` bytes.
 async fn skip(stream: &mut TcpStream, input: &mut BytesMut, mut length: u64) -> io::Result<()> {
     loop {
         let here = input.len().min(usize::try_from(length).unwrap_or(usize::MAX));
@@ -112,7 +112,7 @@ async fn skip(stream: &mut TcpStream, input: &mut BytesMut, mut length: u64) -> 
     }
 }
 
-/// Passes over a chunked body and its trailers. Source: RFC 9112, section 7.1.
+/// Skips a chunked body and its trailers. Source: RFC 9112, section 7.1.
 async fn skip_chunks(stream: &mut TcpStream, input: &mut BytesMut) -> io::Result<()> {
     loop {
         let (head, length) = loop {
@@ -144,7 +144,7 @@ async fn expect_line_end(stream: &mut TcpStream, input: &mut BytesMut) -> io::Re
     Ok(())
 }
 
-/// Passes over trailers to the empty line that ends them.
+/// Skips the trailers up to the empty line that ends them.
 async fn skip_trailers(stream: &mut TcpStream, input: &mut BytesMut) -> io::Result<()> {
     loop {
         while let Some(end) = input.windows(2).position(|pair| pair == b"\r\n") {
@@ -167,8 +167,8 @@ mod tests {
     use proptest::prelude::*;
     use tokio::net::TcpListener;
 
-    /// What the client makes of these answers, sent in pieces of at most `piece` bytes, one for each request.
-    async fn answered(answers: &[&[u8]], piece: usize) -> Vec<Result<u16, Failure>> {
+    /// The outcome of one request per answer, when each answer is sent in pieces of at most `piece` bytes.
+    async fn answered(answers: &[&[u8]], piece: usize) -> Vec<Result<u16, FailureClass>> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut connection = Connection::new(listener.local_addr().unwrap());
         let answers: Vec<Vec<u8>> = answers.iter().map(|answer| answer.to_vec()).collect();
@@ -216,7 +216,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
         #[test]
-        fn answers_of_every_kind_are_read_to_their_end_in_pieces_of_any_size(
+        fn responses_of_every_framing_are_read_to_their_end_in_pieces_of_any_size(
             order in prop::collection::vec(0_usize..6, 1..8), piece in 1_usize..200,
         ) {
             let kinds: [(&[u8], u16); 6] =
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_http_is_a_bad_response_and_the_next_request_gets_a_new_connection() {
+    async fn a_malformed_response_is_counted_and_the_next_request_gets_a_new_connection() {
         let long = [b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &vec![b'a'; LONGEST_HEAD + READ]].concat();
         let many = [b"HTTP/1.1 200 OK\r\n".as_slice(), &b"a: b\r\n".repeat(MOST_HEADERS + 1), b"\r\n"].concat();
         for bad in [
@@ -251,13 +251,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_after_the_end_of_an_answer_spoil_the_connection_and_not_the_answer() {
+    async fn extra_bytes_after_a_response_fail_the_next_request_and_not_the_finished_one() {
         let two = [PLAIN, PLAIN].concat();
         assert_eq!(answered(&[&two, PLAIN, PLAIN], 4096).await, [Ok(200), Err("bad_response"), Ok(200)]);
     }
 
     #[tokio::test]
-    async fn an_answer_cut_off_is_closed() {
+    async fn a_truncated_response_is_counted_as_closed() {
         let cut = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 50\r\n\r\nshort";
         assert_eq!(answered(&[cut, PLAIN], 4096).await, [Err("closed"), Ok(200)]);
     }
