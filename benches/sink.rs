@@ -1,12 +1,11 @@
-//! The sink's cost per span, on payloads as the SDK's exporter sends them: 512 spans, in traces of three, each with the
-//! eight attributes that `tracing-opentelemetry` adds by default.
+//! Cost of the sink per span, on payloads as the SDK's exporter sends them: 512 spans in traces of three, each span with
+//! the eight attributes that `tracing-opentelemetry` adds by default.
 //!
-//! - `decode`: from bytes to what is counted. `generated` is the same by the types that the specification's files generate,
-//!   which is what the sink would cost otherwise.
-//! - `tally`: decoded, and every trace put together and judged.
-//! - `end to end cpu`: CPU time of the sink's thread per span, system calls included, sent over loopback.
-//! - `end to end wall`: time per span while as much is sent as is taken; it holds the sender's work too, where there is no
-//!   core for each.
+//! - `decode`: decodes a payload. `in place` is the sink's decoder; `generated` uses the types generated from the OTLP
+//!   specification, for comparison.
+//! - `tally`: decodes the payloads, builds every trace tree and checks it.
+//! - `end to end cpu`: CPU time of the sink's thread per span over loopback, system calls included.
+//! - `end to end wall`: wall time per span at full speed. It includes the sender's work unless each has a core of its own.
 
 use std::fs;
 use std::hint::black_box;
@@ -28,32 +27,32 @@ use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, IdGenerator, SdkTracerProvider};
 use otelbench::experiment::fault::Signal;
-use otelbench::sink::{ReceiverConfig, Sink, THREAD, Tally, TreeShape, items};
+use otelbench::sink::{ReceivedTally, ReceiverConfig, Sink, THREAD, TreeShape, items};
 use prost::Message;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tracing_subscriber::layer::SubscriberExt;
 
-/// Spans in a payload, as the batch processor sends them.
+/// Spans per payload: the default batch size of the SDK.
 const BATCH: usize = 512;
-/// Payloads that are made; their traces follow each other.
+/// Number of payloads that are prepared, with consecutive traces.
 const PAYLOADS: usize = 48;
-/// Traces in all payloads together.
+/// Traces in all payloads.
 const TRACES: u64 = (PAYLOADS * BATCH / 3) as u64;
 /// Payloads in one measurement over loopback: about half a million spans.
 const SENT: usize = 1_000;
-/// Requests on their way at a time.
+/// Concurrent requests.
 const AT_ONCE: usize = 4;
 
-/// How every trace id begins, so that it is found in a payload.
+/// Prefix of every trace id, by which it is found in a payload.
 const MARK: [u8; 8] = *b"\xf7bench\xf7\xf7";
 
-/// The traces of one request.
+/// The expected trace tree.
 fn shape() -> TreeShape {
     TreeShape::new(&[("order", None), ("stock", Some("order")), ("pay", Some("stock"))], None)
 }
 
-/// Numbers traces after [`MARK`], and spans.
+/// Generates trace ids that start with [`MARK`], and span ids, with consecutive numbers.
 #[derive(Debug, Default)]
 struct Numbered(AtomicU64);
 
@@ -68,7 +67,7 @@ impl IdGenerator for Numbered {
     }
 }
 
-/// Keeps what an exporter posts.
+/// An HTTP client that keeps the request bodies.
 #[derive(Clone, Debug, Default)]
 struct Posted(Arc<Mutex<Vec<Bytes>>>);
 
@@ -80,7 +79,7 @@ impl HttpClient for Posted {
     }
 }
 
-/// A payload, and where in it the numbers of its traces stand.
+/// A payload and the positions of its trace numbers.
 #[derive(Clone)]
 struct Payload {
     bytes: Vec<u8>,
@@ -88,17 +87,17 @@ struct Payload {
 }
 
 impl Payload {
-    /// Moves its traces behind all that were sent before, so that they are new.
+    /// Gives its traces new numbers, so that the sink has not seen them before.
     fn renumber(&mut self) {
         for at in &self.numbers {
             let number: &mut [u8; 8] = (&mut self.bytes[*at..*at + 8]).try_into().expect("eight bytes are there");
-            // Each span and trace took a number.
+            // Each trace took four numbers: one for itself and three for its spans.
             *number = (u64::from_be_bytes(*number) + 4 * TRACES + 4).to_be_bytes();
         }
     }
 }
 
-/// The exporter's payloads of traces of three nested spans.
+/// The payloads that the exporter sends for traces of three nested spans.
 fn payloads() -> Vec<Payload> {
     let posted = Posted::default();
     let builder = SpanExporter::builder().with_http().with_http_client(posted.clone());
@@ -123,7 +122,7 @@ fn payloads() -> Vec<Payload> {
         }
     });
     provider.shutdown().expect("the exporter answers at once");
-    // The flushes come every 300 spans; put together, the payloads are as full as under load.
+    // The flushes made payloads of 300 spans; merge them into full batches, as under load.
     let sent = std::mem::take(&mut *posted.0.lock().expect("nobody panics"));
     let mut spans: Vec<_> = sent
         .iter()
@@ -155,7 +154,7 @@ fn decoding(c: &mut Criterion) {
     group.finish();
     let mut group = c.benchmark_group("tally");
     group.throughput(Throughput::Elements((PAYLOADS * BATCH) as u64)).sample_size(20);
-    let mut tally = Tally::new(shape(), &[]);
+    let mut tally = ReceivedTally::new(shape(), &[]);
     let mut next = payloads;
     group.bench_function("whole traces", |b| {
         b.iter_batched_ref(
@@ -176,7 +175,7 @@ fn decoding(c: &mut Criterion) {
     assert_eq!((received.trees.wrong(), received.duplicated), (0, 0), "{received:?}");
 }
 
-/// CPU time so far of the sink's thread.
+/// CPU time of the sink's thread so far.
 fn sink_cpu() -> Duration {
     let tasks = fs::read_dir("/proc/self/task").expect("procfs is there").flatten();
     let of_sink =
@@ -188,7 +187,7 @@ fn sink_cpu() -> Duration {
     Duration::from_nanos(ns.sum())
 }
 
-/// Sends [`SENT`] payloads and waits for every answer; the sink's CPU time and the time it took.
+/// Sends [`SENT`] payloads and waits for every response. Returns the CPU time of the sink and the wall time.
 fn sent(runtime: &Runtime, addr: SocketAddr, grpc: bool, payloads: &mut [Payload]) -> (Duration, Duration) {
     let path = if grpc { "opentelemetry.proto.collector.trace.v1.TraceService/Export" } else { "v1/traces" };
     let content_type = if grpc { "application/grpc" } else { "application/x-protobuf" };

@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use otelbench::experiment::fault::{Fault, Signal, Timeline};
-use otelbench::sink::{Tally, TreeShape, items};
+use otelbench::sink::{ReceivedTally, TreeShape, items};
 use prost::Message;
 
 /// Items as the generated types find them, or nothing where they refuse the payload.
@@ -40,7 +40,7 @@ fn expected(signal: Signal, payload: &[u8]) -> Option<usize> {
 
 fuzz_target!(|payload: &[u8]| {
     let shape = TreeShape::new(&[("order", None), ("stock", Some("order")), ("pay", Some("stock"))], None);
-    let mut tally = Tally::new(shape.from_service("pay", "bank"), &["secret".into()]);
+    let mut tally = ReceivedTally::new(shape.from_service("pay", "bank"), &["secret".into()]);
     for signal in Signal::ALL {
         let expected = expected(signal, payload);
         let items = items(signal, payload);

@@ -4,7 +4,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, Error, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
 
-use crate::sink::Tls;
+use crate::sink::ServerTls;
 use crate::sut::telemetry::ClientTls;
 
 /// Host name in the sink's certificate.
@@ -14,7 +14,7 @@ const HOST: &str = "localhost";
 #[derive(Clone, Debug)]
 pub struct Certificates {
     /// For the sink, which requires a client certificate of the same authority.
-    pub server: Tls,
+    pub server: ServerTls,
     /// For the lanes.
     pub client: ClientTls,
 }
@@ -56,7 +56,7 @@ impl Certificates {
         let identity = authority.issued("lane", ExtendedKeyUsagePurpose::ClientAuth, ValidityPeriod::Usual)?;
         let pem = authority.0.pem();
         Ok(Self {
-            server: Tls { certificate_pem, key_pem, client_ca_pem: Some(pem.clone()) },
+            server: ServerTls { certificate_pem, key_pem, client_ca_pem: Some(pem.clone()) },
             client: ClientTls { authority: Some(pem), identity: Some(identity) },
         })
     }

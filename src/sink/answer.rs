@@ -1,4 +1,4 @@
-//! Answers as OTLP gives them: over gRPC a status in the trailers, over HTTP a status line and a `google.rpc.Status`.
+//! OTLP responses: over gRPC a status in the trailers, over HTTP a status line and a `google.rpc.Status`.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,33 +11,35 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::protobuf::Message;
+use super::protobuf::MessageWriter;
 
 pub(super) const PROTOBUF: &str = "application/x-protobuf";
 pub(super) const JSON: &str = "application/json";
 pub(super) const GRPC: &str = "application/grpc";
 
-/// How a request came, and so how it is answered.
+/// How a request was sent, which decides how it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
+pub(super) enum OtlpTransport {
     Grpc,
+    /// OTLP/HTTP with binary protobuf.
     Http,
-    /// Which is understood as far as to be refused in its own language.
+    /// OTLP/HTTP with JSON. It is not supported, but the error response is JSON too.
     HttpJson,
 }
 
-/// A request that is not taken.
+/// The error response to an export request.
 #[derive(Debug)]
-pub(super) struct Refusal {
-    cause: Cause,
-    /// ASCII, and without a percent sign, which gRPC would have escaped.
+pub(super) struct ExportRefusal {
+    cause: RefusalCause,
+    /// ASCII without a percent sign, because gRPC requires other characters to be percent-encoded.
     message: String,
+    /// When the client may retry.
     retry: Option<Duration>,
 }
 
-/// Why, with a code in each protocol.
+/// Why a request is refused; each cause has a gRPC and an HTTP status code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(super) enum RefusalCause {
     Malformed,
     TooLarge,
     UnknownPath,
@@ -48,12 +50,12 @@ pub(super) enum Cause {
     Unavailable,
 }
 
-impl Cause {
-    /// The code of gRPC, and that of HTTP.
+impl RefusalCause {
+    /// The gRPC and the HTTP status code.
     fn codes(self) -> (u8, StatusCode) {
         match self {
             Self::Malformed => (3, StatusCode::BAD_REQUEST),
-            // As gRPC for Go answers, and so the Collector.
+            // RESOURCE_EXHAUSTED, as grpc-go and therefore the OpenTelemetry Collector answers.
             Self::TooLarge => (8, StatusCode::PAYLOAD_TOO_LARGE),
             Self::UnknownPath => (12, StatusCode::NOT_FOUND),
             Self::WrongMethod => (12, StatusCode::METHOD_NOT_ALLOWED),
@@ -65,8 +67,8 @@ impl Cause {
     }
 }
 
-impl Refusal {
-    pub(super) fn new(cause: Cause, message: impl Into<String>) -> Self {
+impl ExportRefusal {
+    pub(super) fn new(cause: RefusalCause, message: impl Into<String>) -> Self {
         Self { cause, message: message.into(), retry: None }
     }
 
@@ -74,37 +76,37 @@ impl Refusal {
         Self { retry, ..self }
     }
 
-    /// `google.rpc.Status`, with a `google.rpc.RetryInfo` where it says when to try again.
+    /// A `google.rpc.Status`, with a `google.rpc.RetryInfo` if there is a retry delay.
     fn status(&self) -> Vec<u8> {
         let (code, _) = self.cause.codes();
-        let status = Message::default().number(1, u64::from(code)).bytes(2, self.message.as_bytes());
+        let status = MessageWriter::default().number(1, u64::from(code)).bytes(2, self.message.as_bytes());
         let Some(retry) = self.retry else { return status.into_bytes() };
-        let delay = Message::default().number(1, retry.as_secs()).number(2, u64::from(retry.subsec_nanos()));
-        let info = Message::default().bytes(1, &delay.into_bytes()).into_bytes();
-        let any = Message::default().bytes(1, b"type.googleapis.com/google.rpc.RetryInfo").bytes(2, &info);
+        let delay = MessageWriter::default().number(1, retry.as_secs()).number(2, u64::from(retry.subsec_nanos()));
+        let info = MessageWriter::default().bytes(1, &delay.into_bytes()).into_bytes();
+        let any = MessageWriter::default().bytes(1, b"type.googleapis.com/google.rpc.RetryInfo").bytes(2, &info);
         status.bytes(3, &any.into_bytes()).into_bytes()
     }
 }
 
-/// The answer to a request of which so many items were rejected, in most cases none.
-pub(super) fn accepted(protocol: Protocol, rejected: u64) -> Response<Reply> {
+/// The response to a request that was accepted, except for `rejected` items (partial success).
+pub(super) fn accepted(transport: OtlpTransport, rejected: u64) -> Response<ReplyBody> {
     let message = if rejected == 0 {
         Vec::new()
     } else {
-        // All signals number these fields alike.
-        let partial = Message::default().number(1, rejected).bytes(2, b"rejected, as a fault asks");
-        Message::default().bytes(1, &partial.into_bytes()).into_bytes()
+        // The field numbers are the same for all signals.
+        let partial = MessageWriter::default().number(1, rejected).bytes(2, b"rejected by an injected fault");
+        MessageWriter::default().bytes(1, &partial.into_bytes()).into_bytes()
     };
-    match protocol {
-        Protocol::Grpc => {
+    match transport {
+        OtlpTransport::Grpc => {
             let mut framed = vec![0];
-            // A few bytes.
+            // In range: the message has a few bytes.
             framed.extend_from_slice(&(message.len() as u32).to_be_bytes());
             framed.extend_from_slice(&message);
             let trailers = HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]);
-            with_type(Reply { data: Some(framed.into()), trailers: Some(trailers) }, GRPC)
+            with_type(ReplyBody { data: Some(framed.into()), trailers: Some(trailers) }, GRPC)
         }
-        Protocol::Http | Protocol::HttpJson => with_type(Reply::of(message), PROTOBUF),
+        OtlpTransport::Http | OtlpTransport::HttpJson => with_type(ReplyBody::of(message), PROTOBUF),
     }
 }
 
@@ -113,13 +115,13 @@ const GRPC_MESSAGE: http::HeaderName = http::HeaderName::from_static("grpc-messa
 const GRPC_DETAILS: http::HeaderName = http::HeaderName::from_static("grpc-status-details-bin");
 const GRPC_ACCEPT_ENCODING: http::HeaderName = http::HeaderName::from_static("grpc-accept-encoding");
 
-/// The answer to a request that is not taken.
-pub(super) fn refused(protocol: Protocol, refusal: &Refusal) -> Response<Reply> {
+/// The response to a request that was refused.
+pub(super) fn refused(transport: OtlpTransport, refusal: &ExportRefusal) -> Response<ReplyBody> {
     let (code, status) = refusal.cause.codes();
-    match protocol {
-        Protocol::Grpc => {
-            // Nothing but headers: what gRPC calls trailers only.
-            let mut response = with_type(Reply::default(), GRPC);
+    match transport {
+        OtlpTransport::Grpc => {
+            // Headers without a body: a "Trailers-Only" response.
+            let mut response = with_type(ReplyBody::default(), GRPC);
             let headers = response.headers_mut();
             headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(code)));
             headers.insert(GRPC_ACCEPT_ENCODING, HeaderValue::from_static("identity,gzip"));
@@ -133,13 +135,13 @@ pub(super) fn refused(protocol: Protocol, refusal: &Refusal) -> Response<Reply> 
             }
             response
         }
-        Protocol::Http | Protocol::HttpJson => {
-            let mut response = match protocol {
-                Protocol::HttpJson => {
+        OtlpTransport::Http | OtlpTransport::HttpJson => {
+            let mut response = match transport {
+                OtlpTransport::HttpJson => {
                     let status = serde_json::json!({"code": code, "message": refusal.message});
-                    with_type(Reply::of(status.to_string().into_bytes()), JSON)
+                    with_type(ReplyBody::of(status.to_string().into_bytes()), JSON)
                 }
-                _ => with_type(Reply::of(refusal.status()), PROTOBUF),
+                _ => with_type(ReplyBody::of(refusal.status()), PROTOBUF),
             };
             *response.status_mut() = status;
             let headers = response.headers_mut();
@@ -147,7 +149,7 @@ pub(super) fn refused(protocol: Protocol, refusal: &Refusal) -> Response<Reply> 
                 let seconds = retry.as_secs() + u64::from(retry.subsec_nanos() > 0);
                 headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
             }
-            if refusal.cause == Cause::WrongMethod {
+            if refusal.cause == RefusalCause::WrongMethod {
                 headers.insert(ALLOW, HeaderValue::from_static(Method::POST.as_str()));
             }
             response
@@ -155,26 +157,26 @@ pub(super) fn refused(protocol: Protocol, refusal: &Refusal) -> Response<Reply> 
     }
 }
 
-fn with_type(reply: Reply, content_type: &'static str) -> Response<Reply> {
+fn with_type(reply: ReplyBody, content_type: &'static str) -> Response<ReplyBody> {
     let mut response = Response::new(reply);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
-/// The body of an answer: at most one piece of data, and trailers where gRPC wants them.
+/// The body of a response: at most one chunk of data, and trailers for gRPC.
 #[derive(Debug, Default)]
-pub(super) struct Reply {
+pub(super) struct ReplyBody {
     data: Option<Bytes>,
     trailers: Option<HeaderMap>,
 }
 
-impl Reply {
+impl ReplyBody {
     fn of(data: Vec<u8>) -> Self {
         Self { data: (!data.is_empty()).then(|| data.into()), trailers: None }
     }
 }
 
-impl Body for Reply {
+impl Body for ReplyBody {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 

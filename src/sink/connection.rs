@@ -1,4 +1,4 @@
-//! The port and its connections: when it is open, who is let in, and when a connection is over.
+//! The listening port and its connections: opens and closes the port, accepts connections and limits their time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,25 +19,24 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::State;
+use super::ReceiverState;
 use super::exchange::{Conn, exchange};
 use crate::experiment::units::in_one_word;
 
-/// Connections that wait to be accepted.
+/// Listen backlog: connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// Connections at a time; further ones are closed at once.
+/// Maximum number of open connections; further ones are closed at once.
 const MOST_CONNECTIONS: usize = 1024;
 
-/// How long the sink waits for those who are slow.
+/// Time-outs for slow clients.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// For a connection's first byte, and for the TLS handshake.
+    /// For the first byte of a connection, and for the TLS handshake.
     pub(super) greeting: Duration,
-    /// For a payload, from the end of its headers.
+    /// For a whole payload, from the end of the request headers.
     pub(super) payload: Duration,
-    /// For the next request of a connection, its headers included: twice the interval at which metrics are exported by
-    /// default.
+    /// For the next request on a connection, including its headers: twice the default export interval of metrics.
     pub(super) silence: Duration,
 }
 
@@ -47,26 +46,28 @@ impl Default for Patience {
     }
 }
 
-/// What one HTTP/2 connection may have at a time: requests, bytes of headers of each, and bytes on their way.
+/// Concurrent requests on one HTTP/2 connection.
 const STREAMS: u32 = 32;
+/// Bytes of headers of one request.
 const HEADERS: u32 = 8 << 10;
+/// HTTP/2 flow-control window in bytes, of a stream and of a connection.
 const WINDOW: u32 = 1 << 20;
 
-/// The first byte of a TLS handshake, which begins nothing in HTTP.
+/// First byte of a TLS handshake. No HTTP request starts with it.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// A port that is open, or closed and kept: to connect to a socket that is bound and does not listen is refused, and nobody
-/// else is given its port.
+/// A port that listens, or one that is closed but reserved: connecting to a socket that is bound but does not listen is
+/// refused, and no other process gets the port.
 pub(super) enum Port {
     Open(TcpListener),
     Closed(TcpSocket),
 }
 
 impl Port {
-    /// Takes a port.
+    /// Binds the port without listening.
     pub(super) fn closed(addr: SocketAddr) -> io::Result<Self> {
         let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // The port of a receiver that was closed a moment ago may be taken again.
+        // Allows to reuse the port of a receiver that was closed a moment ago.
         socket.set_reuseaddr(true)?;
         socket.bind(addr)?;
         Ok(Self::Closed(socket))
@@ -94,8 +95,8 @@ impl Port {
     }
 }
 
-/// Accepts connections for as long as it is polled, and opens and closes the port as the timeline says.
-pub(super) async fn attend(mut port: Port, state: Arc<State>, tls: Option<TlsAcceptor>) -> io::Result<()> {
+/// Accepts connections for as long as it is polled, and opens and closes the port according to the fault timeline.
+pub(super) async fn attend(mut port: Port, state: Arc<ReceiverState>, tls: Option<TlsAcceptor>) -> io::Result<()> {
     let addr = port.addr()?;
     let mut began = state.began.subscribe();
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
@@ -119,9 +120,9 @@ pub(super) async fn attend(mut port: Port, state: Arc<State>, tls: Option<TlsAcc
             _ = began.changed() => {}
             Some(_) = connections.join_next() => {}
             accepted = port.accept() => match accepted {
-                Err(_) => sleep(Duration::from_millis(10)).await, // Out of descriptors, or a client that has gone already.
+                Err(_) => sleep(Duration::from_millis(10)).await, // No descriptors left, or the client has already gone.
                 Ok(stream) => match Arc::clone(&room).try_acquire_owned() {
-                    Err(_) => state.lock().refuse_connection(format!("{MOST_CONNECTIONS} connections are open already")),
+                    Err(_) => state.lock().refuse_connection(format!("{MOST_CONNECTIONS} connections are already open")),
                     Ok(place) => {
                         let (state, tls) = (Arc::clone(&state), tls.clone());
                         connections.spawn(async move {
@@ -144,17 +145,17 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-/// Serves one connection; an error is why it was refused.
-async fn connection(stream: TcpStream, state: Arc<State>, tls: Option<TlsAcceptor>) -> Result<(), String> {
+/// Serves one connection. The error says why it was refused.
+async fn connection(stream: TcpStream, state: Arc<ReceiverState>, tls: Option<TlsAcceptor>) -> Result<(), String> {
     let conn =
         Arc::new(Conn { state, requests: AtomicU64::new(0), cut: Notify::new(), is_reset: AtomicBool::new(false) });
-    // Answers are small and complete.
+    // Responses are small and written at once, so Nagle's algorithm would only delay them.
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     let greeting = conn.state.patience.greeting;
     let mut first = [0];
     let speaks_tls = match timeout(greeting, stream.peek(&mut first)).await {
-        Err(_) => return Err(format!("nothing was said for {}", in_one_word(greeting))),
-        // Gone again.
+        Err(_) => return Err(format!("the client sent nothing for {}", in_one_word(greeting))),
+        // The client has closed the connection.
         Ok(Ok(0) | Err(_)) => return Ok(()),
         Ok(Ok(_)) => first[0] == TLS_HANDSHAKE,
     };
@@ -173,7 +174,7 @@ async fn connection(stream: TcpStream, state: Arc<State>, tls: Option<TlsAccepto
     }
 }
 
-/// Serves HTTP/1 or HTTP/2, whichever it is.
+/// Serves HTTP/1 or HTTP/2, whichever the client speaks.
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, conn: &Arc<Conn>) -> Result<(), String> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -192,19 +193,19 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, con
     let serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         served = serving => match served {
-            // Whoever has sent a request was let in.
-            Err(error) if conn.requests.load(Relaxed) == 0 => Err(format!("no request came: {error}")),
+            // A connection that has sent a request does not count as refused.
+            Err(error) if conn.requests.load(Relaxed) == 0 => Err(format!("no request was received: {error}")),
             _ => Ok(()),
         },
         () = conn.cut.notified() => Ok(()),
         () = silence(conn) => match conn.requests.load(Relaxed) {
-            0 => Err(format!("no request came for {}", in_one_word(conn.state.patience.silence))),
+            0 => Err(format!("no request was received for {}", in_one_word(conn.state.patience.silence))),
             _ => Ok(()),
         },
     }
 }
 
-/// Until no request has begun for a while.
+/// Returns when no request has started within the time-out.
 async fn silence(conn: &Conn) {
     loop {
         let before = conn.requests.load(Relaxed);
@@ -215,7 +216,7 @@ async fn silence(conn: &Conn) {
     }
 }
 
-/// A connection that adds what it reads to the receiver's wire bytes.
+/// A socket that adds the bytes it reads to the receiver's `wire_bytes`.
 struct Counted {
     stream: TcpStream,
     conn: Arc<Conn>,
@@ -224,7 +225,7 @@ struct Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         if self.conn.is_reset.load(Relaxed) {
-            // Closes without a farewell. Where it cannot be set the client sees an end instead of a reset.
+            // Closes with a reset. If this fails, the client sees a regular close instead.
             let _ = self.stream.set_zero_linger();
         }
     }

@@ -1,4 +1,4 @@
-//! One request and its answer, over either protocol: reading within limits, what the faults make of it, and the account.
+//! Handles one export request over gRPC or HTTP: reads it within limits, applies the faults, and counts it.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -15,57 +15,59 @@ use hyper::body::Incoming;
 use tokio::sync::{Notify, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 
-use super::answer::{Cause, GRPC, JSON, PROTOBUF, Protocol, Refusal, Reply, accepted, refused};
+use super::answer::{ExportRefusal, GRPC, JSON, OtlpTransport, PROTOBUF, RefusalCause, ReplyBody, accepted, refused};
 use super::otlp::{grpc_path, http_path};
-use super::{IN_HAND, State};
+use super::{IN_HAND, ReceiverState};
 use crate::experiment::fault::{FaultEffect, Rejection, Signal};
 use crate::experiment::units::in_one_word;
 
-/// A message may have this many bytes over gRPC, compressed and decompressed, and over HTTP: the defaults of the OpenTelemetry
-/// Collector's receiver.
+/// Largest gRPC message in bytes, compressed and decompressed: the default of the OpenTelemetry Collector's receiver.
 const GRPC_LIMIT: usize = 4 << 20;
+/// The same for HTTP payloads.
 const HTTP_LIMIT: usize = 20 << 20;
 
-/// Of a payload that is too large so much more is read and dropped, that the client may come to read why it is refused.
+/// Bytes of a too large payload that are read and dropped, so that the client gets to read the error response.
 const DRAINED: usize = 64 << 20;
 
-/// Before every gRPC message: whether it is compressed, and its length.
+/// Length of the prefix of a gRPC message: a compression flag and the message length.
 const GRPC_PREFIX: usize = 5;
 
-/// What the requests of one connection share with it.
+/// State that a connection shares with its requests.
 #[derive(Debug)]
 pub(super) struct Conn {
-    pub(super) state: Arc<State>,
-    /// Requests begun.
+    pub(super) state: Arc<ReceiverState>,
+    /// Requests started.
     pub(super) requests: AtomicU64,
+    /// Notified to end the connection.
     pub(super) cut: Notify,
+    /// Whether the connection ends with a TCP reset.
     pub(super) is_reset: AtomicBool,
 }
 
 impl Conn {
-    /// Cuts the connection, as a machine does that has lost its memory of it.
+    /// Ends the connection with a TCP reset, as a collector that was restarted does.
     pub(super) fn reset(&self) {
         self.is_reset.store(true, Relaxed);
         self.cut.notify_one();
     }
 }
 
-/// Answers one request, or never.
-pub(super) async fn exchange(request: Request<Incoming>, conn: Arc<Conn>) -> Result<Response<Reply>, Infallible> {
+/// Answers one request, or never returns if a fault says so.
+pub(super) async fn exchange(request: Request<Incoming>, conn: Arc<Conn>) -> Result<Response<ReplyBody>, Infallible> {
     conn.requests.fetch_add(1, Relaxed);
-    let protocol = protocol(request.headers());
-    Ok(match take(request, protocol, &conn).await {
-        Ok(rejected) => accepted(protocol, rejected),
-        Err(refusal) => refused(protocol, &refusal),
+    let transport = transport(request.headers());
+    Ok(match take(request, transport, &conn).await {
+        Ok(rejected) => accepted(transport, rejected),
+        Err(refusal) => refused(transport, &refusal),
     })
 }
 
-fn protocol(headers: &HeaderMap) -> Protocol {
+fn transport(headers: &HeaderMap) -> OtlpTransport {
     match content_type(headers) {
-        Some(GRPC) => Protocol::Grpc,
-        Some(name) if name.strip_prefix(GRPC).is_some_and(|rest| rest.starts_with('+')) => Protocol::Grpc,
-        Some(JSON) => Protocol::HttpJson,
-        _ => Protocol::Http,
+        Some(GRPC) => OtlpTransport::Grpc,
+        Some(name) if name.strip_prefix(GRPC).is_some_and(|rest| rest.starts_with('+')) => OtlpTransport::Grpc,
+        Some(JSON) => OtlpTransport::HttpJson,
+        _ => OtlpTransport::Http,
     }
 }
 
@@ -74,32 +76,35 @@ fn content_type(headers: &HeaderMap) -> Option<&str> {
     headers.get(CONTENT_TYPE)?.to_str().ok()?.split(';').next().map(str::trim)
 }
 
-/// Takes a request: the number of its items that were rejected.
-async fn take(request: Request<Incoming>, protocol: Protocol, conn: &Conn) -> Result<u64, Refusal> {
+/// Receives a request and counts its items. Returns the number of items that were rejected.
+async fn take(request: Request<Incoming>, transport: OtlpTransport, conn: &Conn) -> Result<u64, ExportRefusal> {
     let state = &*conn.state;
     let own_fault = |refusal| {
         state.lock().refuse_request();
         refusal
     };
-    let (signal, gzip) = routed(&request, protocol).map_err(own_fault)?;
+    let (signal, gzip) = routed(&request, transport).map_err(own_fault)?;
     let active = state.timeline.faults_at(state.elapsed(), signal);
     let mut body = request.into_body();
     if let FaultEffect::Reset(share, place) = active.outcome
         && state.in_share(share, place, signal, 1) > 0
     {
-        // What comes of the rest does not matter.
+        // The rest of the payload does not matter.
         drop(timeout(state.patience.payload, body.frame()).await);
         conn.reset();
         return pending().await;
     }
-    let most = if protocol == Protocol::Grpc { GRPC_LIMIT } else { HTTP_LIMIT };
+    let most = if transport == OtlpTransport::Grpc { GRPC_LIMIT } else { HTTP_LIMIT };
     let most = active.limit.map_or(most, |limit| limit.min(most));
     let mut in_hand = InHand { state, permits: None };
     let patience = state.patience.payload;
-    let read = timeout(patience, read(&mut body, most, protocol, &mut in_hand)).await;
+    let read = timeout(patience, read(&mut body, most, transport, &mut in_hand)).await;
     let payload = match read {
-        Ok(read) => read.and_then(|payload| unwrapped(payload, protocol, gzip, most)),
-        Err(_) => Err(Refusal::new(Cause::TimedOut, format!("the payload took more than {}", in_one_word(patience)))),
+        Ok(read) => read.and_then(|payload| unwrapped(payload, transport, gzip, most)),
+        Err(_) => Err(ExportRefusal::new(
+            RefusalCause::TimedOut,
+            format!("the payload took more than {}", in_one_word(patience)),
+        )),
     };
     let payload = payload.map_err(own_fault)?;
     if gzip {
@@ -113,14 +118,14 @@ async fn take(request: Request<Incoming>, protocol: Protocol, conn: &Conn) -> Re
     if !active.slow.is_zero() {
         sleep(active.slow).await;
     }
-    // From here to the answer nothing waits: what is counted is answered, as far as it lies with the sink. Where the client
-    // has gone, or the connection, hyper has dropped this before.
+    // There is no `await` from here to the response, so every counted request is also acknowledged. If the client has gone,
+    // hyper has already dropped this future.
     match active.outcome {
         FaultEffect::Reject(Rejection::Unavailable) => {
-            Err(Refusal::new(Cause::Unavailable, "unavailable, as a fault asks"))
+            Err(ExportRefusal::new(RefusalCause::Unavailable, "unavailable: injected fault"))
         }
         FaultEffect::Reject(Rejection::Exhausted { retry }) => {
-            Err(Refusal::new(Cause::Exhausted, "exhausted, as a fault asks").retry_after(retry))
+            Err(ExportRefusal::new(RefusalCause::Exhausted, "resource exhausted: injected fault").retry_after(retry))
         }
         outcome => {
             let rejected = |items| match outcome {
@@ -128,53 +133,57 @@ async fn take(request: Request<Incoming>, protocol: Protocol, conn: &Conn) -> Re
                 _ => 0,
             };
             let added = state.lock().add(signal, &payload, rejected);
-            let malformed =
-                |why| own_fault(Refusal::new(Cause::Malformed, format!("not an export of {signal}: {why}")));
+            let malformed = |why| {
+                own_fault(ExportRefusal::new(
+                    RefusalCause::Malformed,
+                    format!("not an export request for {signal}: {why}"),
+                ))
+            };
             added.map_err(malformed)
         }
     }
 }
 
-/// Which signal a request carries, and whether it is compressed.
-fn routed(request: &Request<Incoming>, protocol: Protocol) -> Result<(Signal, bool), Refusal> {
+/// The signal that a request carries, and whether its payload is compressed with gzip.
+fn routed(request: &Request<Incoming>, transport: OtlpTransport) -> Result<(Signal, bool), ExportRefusal> {
     let path = request.uri().path();
-    let (find, encoding): (fn(Signal) -> &'static str, _) = match protocol {
-        Protocol::Grpc => (grpc_path as fn(Signal) -> &'static str, HeaderName::from_static("grpc-encoding")),
-        Protocol::Http | Protocol::HttpJson => (http_path, CONTENT_ENCODING),
+    let (find, encoding): (fn(Signal) -> &'static str, _) = match transport {
+        OtlpTransport::Grpc => (grpc_path as fn(Signal) -> &'static str, HeaderName::from_static("grpc-encoding")),
+        OtlpTransport::Http | OtlpTransport::HttpJson => (http_path, CONTENT_ENCODING),
     };
     let Some(signal) = Signal::ALL.into_iter().find(|signal| find(*signal) == path) else {
         let paths = Signal::ALL.map(find).join(", ");
-        return Err(Refusal::new(Cause::UnknownPath, format!("there is nothing here; what is taken is at {paths}")));
+        return Err(ExportRefusal::new(RefusalCause::UnknownPath, format!("unknown path; the paths are {paths}")));
     };
     if request.method() != Method::POST {
-        return Err(Refusal::new(Cause::WrongMethod, "telemetry is sent by POST"));
+        return Err(ExportRefusal::new(RefusalCause::WrongMethod, "the method must be POST"));
     }
     let headers = request.headers();
-    if protocol != Protocol::Grpc && content_type(headers) != Some(PROTOBUF) {
-        return Err(Refusal::new(
-            Cause::WrongType,
+    if transport != OtlpTransport::Grpc && content_type(headers) != Some(PROTOBUF) {
+        return Err(ExportRefusal::new(
+            RefusalCause::WrongType,
             format!("the content type must be {PROTOBUF}, or {GRPC} over HTTP/2"),
         ));
     }
     match headers.get(encoding).map(http::HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok((signal, false)),
         Some(b"gzip") => Ok((signal, true)),
-        Some(_) => Err(Refusal::new(Cause::WrongType, "the only compression that is understood is gzip")),
+        Some(_) => Err(ExportRefusal::new(RefusalCause::WrongType, "unsupported compression; use gzip or none")),
     }
 }
 
-/// Bytes that this request holds, of those that all may hold together.
+/// Bytes held by this request, counted against the limit of the receiver.
 struct InHand<'a> {
-    state: &'a State,
+    state: &'a ReceiverState,
     permits: Option<SemaphorePermit<'a>>,
 }
 
 impl InHand<'_> {
-    fn add(&mut self, bytes: usize) -> Result<(), Refusal> {
-        // No frame and no payload comes near 4 GiB.
+    fn add(&mut self, bytes: usize) -> Result<(), ExportRefusal> {
+        // In range: neither a frame nor a payload reaches 4 GiB.
         let Ok(more) = self.state.in_hand.try_acquire_many(bytes as u32) else {
-            let why = format!("requests of {} MiB are being read already", IN_HAND >> 20);
-            return Err(Refusal::new(Cause::Unavailable, why));
+            let why = format!("the receiver already holds {} MiB of requests", IN_HAND >> 20);
+            return Err(ExportRefusal::new(RefusalCause::Unavailable, why));
         };
         match &mut self.permits {
             None => self.permits = Some(more),
@@ -184,25 +193,25 @@ impl InHand<'_> {
     }
 }
 
-/// Reads a body of at most `most` bytes, the gRPC prefix aside.
+/// Reads a body of at most `most` bytes, not counting the gRPC prefix.
 async fn read(
     body: &mut Incoming,
     most: usize,
-    protocol: Protocol,
+    transport: OtlpTransport,
     in_hand: &mut InHand<'_>,
-) -> Result<Bytes, Refusal> {
-    let most = if protocol == Protocol::Grpc { most + GRPC_PREFIX } else { most };
+) -> Result<Bytes, ExportRefusal> {
+    let most = if transport == OtlpTransport::Grpc { most + GRPC_PREFIX } else { most };
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Refusal::new(Cause::Malformed, "the payload was cut off"))?;
+        let frame = frame.map_err(|_| ExportRefusal::new(RefusalCause::Malformed, "the payload was cut off"))?;
         let Ok(data) = frame.into_data() else { continue };
         if first.len() + rest.len() + data.len() > most {
             drop((first, rest));
             return Err(too_large(body, most).await);
         }
         in_hand.add(data.len())?;
-        // As a rule there is one piece, which then is not copied.
+        // Usually there is only one frame, which then need not be copied.
         match (first.is_empty(), rest.is_empty()) {
             (true, true) => first = data,
             (_, true) => {
@@ -216,7 +225,7 @@ async fn read(
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
-async fn too_large(body: &mut Incoming, most: usize) -> Refusal {
+async fn too_large(body: &mut Incoming, most: usize) -> ExportRefusal {
     let mut drained = 0;
     while drained < DRAINED
         && let Some(Ok(frame)) = body.frame().await
@@ -226,30 +235,32 @@ async fn too_large(body: &mut Incoming, most: usize) -> Refusal {
     oversize(most)
 }
 
-fn oversize(most: usize) -> Refusal {
-    Refusal::new(Cause::TooLarge, format!("received message larger than max ({most} bytes)"))
+fn oversize(most: usize) -> ExportRefusal {
+    ExportRefusal::new(RefusalCause::TooLarge, format!("received message larger than max ({most} bytes)"))
 }
 
-/// The message itself: out of its gRPC frame, and decompressed.
-fn unwrapped(body: Bytes, protocol: Protocol, gzip: bool, most: usize) -> Result<Bytes, Refusal> {
-    let malformed = |why: &str| Refusal::new(Cause::Malformed, why);
-    let (message, compressed) = match protocol {
-        Protocol::Http | Protocol::HttpJson => (body, gzip),
-        Protocol::Grpc => {
+/// Strips the gRPC prefix and decompresses the message.
+fn unwrapped(body: Bytes, transport: OtlpTransport, gzip: bool, most: usize) -> Result<Bytes, ExportRefusal> {
+    let malformed = |why: &str| ExportRefusal::new(RefusalCause::Malformed, why);
+    let (message, compressed) = match transport {
+        OtlpTransport::Http | OtlpTransport::HttpJson => (body, gzip),
+        OtlpTransport::Grpc => {
             let Some((&[compressed, a, b, c, d], message)) = body.split_first_chunk::<GRPC_PREFIX>() else {
-                return Err(malformed("there is no gRPC message"));
+                return Err(malformed("the gRPC message is missing"));
             };
             let declared = u32::from_be_bytes([a, b, c, d]) as usize;
             if declared > most {
                 return Err(oversize(most));
             }
             match compressed {
-                _ if declared != message.len() => return Err(malformed("the gRPC message is not as long as it says")),
+                _ if declared != message.len() => {
+                    return Err(malformed("the gRPC message does not have its declared length"));
+                }
                 1 if !gzip => {
-                    return Err(malformed("the gRPC message is compressed, and grpc-encoding does not say how"));
+                    return Err(malformed("the gRPC message is compressed, but there is no grpc-encoding"));
                 }
                 0 | 1 => (body.slice(GRPC_PREFIX..), compressed == 1),
-                _ => return Err(malformed("the gRPC message does not begin with 0 or 1")),
+                _ => return Err(malformed("the compression flag of the gRPC message is not 0 or 1")),
             }
         }
     };

@@ -1,12 +1,12 @@
-//! The OTLP receiver: takes traces, metrics and logs over gRPC and HTTP on one port, counts them, checks that the trace trees
-//! are right, and misbehaves on request as a collector may.
+//! The OTLP receiver: accepts traces, metrics and logs over gRPC and HTTP on one port, counts them, checks the trace trees,
+//! and injects the faults of a misbehaving collector.
 //!
-//! It runs on a thread and a runtime of its own, in the parent process, as a collector runs beside a service. It knows
-//! nothing of modes, lanes or the service: the shape that a tree should have is given to it.
+//! It runs on its own thread and runtime in the parent process, as a collector runs beside a service. It knows nothing
+//! about modes, lanes or the service: the expected shape of a trace tree is passed in.
 //!
-//! What is counted as received is what was acknowledged. gRPC is spoken by hand, five bytes of frame and three headers: both
-//! protocols then share one way from the body to the account, payloads are read where they lie, and a request can be left
-//! without an answer or be cut off.
+//! Only acknowledged requests count as received. gRPC is implemented by hand (five bytes of framing and three headers), so
+//! that both transports share one path from the body to the counts, payloads are decoded in place, and a request can be
+//! left unanswered or cut off.
 
 mod answer;
 mod connection;
@@ -28,8 +28,8 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
 pub use self::protobuf::Malformed;
-pub use self::tally::{Tally, items};
-pub use self::tls::Tls;
+pub use self::tally::{ReceivedTally, items};
+pub use self::tls::ServerTls;
 pub use self::trees::{Caller, ShapeSpan, TreeShape};
 
 use self::connection::{Patience, Port};
@@ -39,13 +39,13 @@ use crate::record::received::Received;
 /// Name of the sink's threads.
 pub const THREAD: &str = "sink";
 
-/// Bytes of requests, compressed and decompressed, that one receiver holds at a time; beyond it requests are refused.
+/// Bytes of requests, compressed and decompressed, that one receiver holds at a time; beyond that, requests are refused.
 const IN_HAND: usize = 256 << 20;
 
-/// A sink: one runtime that any number of receivers share.
+/// A sink: one runtime, shared by any number of receivers.
 #[derive(Debug)]
 pub struct Sink {
-    /// Always there but in `drop`, which must not wait: a sink may be dropped where blocking is not allowed.
+    /// `None` only during `drop`, which must not block because a sink may be dropped in async code.
     runtime: Option<Runtime>,
 }
 
@@ -57,78 +57,78 @@ impl Drop for Sink {
     }
 }
 
-/// What is to be received, where, and how.
+/// Settings of a receiver.
 #[derive(Clone, Debug)]
 pub struct ReceiverConfig {
-    /// Where to listen.
+    /// Address to listen on; port 0 takes a free one.
     pub addr: SocketAddr,
-    /// What trees are held against.
+    /// Expected shape of the trace trees.
     pub shape: TreeShape,
-    /// With it TLS is spoken, and nothing else.
-    pub tls: Option<Tls>,
-    /// What goes wrong, and when.
+    /// Settings for TLS; with it, plaintext connections are refused.
+    pub tls: Option<ServerTls>,
+    /// Faults to inject.
     pub faults: Vec<Fault>,
-    /// Whether their timeline stands at its beginning until [`Receiver::begin`].
+    /// Whether the timeline of the faults starts only with [`Receiver::begin`].
     pub faults_wait: bool,
-    /// Texts that no payload may hold; each is searched for in every payload.
+    /// Texts that must not leak: every payload is searched for each of them.
     pub forbidden: Vec<String>,
-    /// The span of this number, from 1, is acknowledged and not counted: a loss that whoever keeps the ledger must find.
+    /// Number, from 1, of a span that is acknowledged but not counted: an injected loss that the ledger must find.
     pub lost_span: Option<u64>,
 }
 
 impl ReceiverConfig {
-    /// At this address, trees held against `shape`; in plaintext, without faults, and nothing forbidden or lost.
+    /// A receiver at `addr` that expects trees of this shape: plaintext, no faults, no forbidden texts, no lost span.
     pub fn at(addr: SocketAddr, shape: TreeShape) -> Self {
         Self { addr, shape, tls: None, faults: Vec::new(), faults_wait: false, forbidden: Vec::new(), lost_span: None }
     }
 }
 
-/// One address that telemetry is sent to, with an account of its own. Dropping it closes the address.
+/// One listening address with its own counts. Dropping it closes the address.
 #[derive(Debug)]
 pub struct Receiver {
     addr: SocketAddr,
     is_tls: bool,
-    state: Arc<State>,
+    state: Arc<ReceiverState>,
     _close: oneshot::Sender<()>,
 }
 
 #[derive(Debug)]
-struct State {
-    tally: Mutex<Tally>,
+struct ReceiverState {
+    tally: Mutex<ReceivedTally>,
     wire_bytes: AtomicU64,
     in_hand: Semaphore,
     patience: Patience,
     timeline: Timeline,
-    /// When the timeline began, if it has.
+    /// When the timeline of the faults started; `None` while it waits.
     began: watch::Sender<Option<Instant>>,
-    /// What each fault that takes a share was given so far, by signal.
+    /// Items seen so far by each fault that affects a share of them, by signal.
     shared: Vec<[AtomicU64; 3]>,
 }
 
 impl Sink {
-    /// Starts the sink's threads.
+    /// Starts the sink's thread.
     ///
     /// # Errors
-    /// When the runtime cannot be made.
+    /// If the runtime cannot be created.
     pub fn start() -> io::Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name(THREAD).enable_all().build()?;
         Ok(Self { runtime: Some(runtime) })
     }
 
-    /// Begins to receive. The timeline of the faults begins now, unless it waits, or anew with [`Receiver::begin`].
+    /// Starts a receiver. The timeline of the faults starts now, unless it waits for [`Receiver::begin`].
     ///
     /// # Errors
-    /// When the address cannot be bound, the certificates or the key are not usable, or the faults contradict each other.
-    pub fn listen(&self, reception: ReceiverConfig) -> io::Result<Receiver> {
-        self.listen_for(reception, Patience::default())
+    /// If the address cannot be bound, a certificate or key is unusable, or the faults contradict each other.
+    pub fn listen(&self, config: ReceiverConfig) -> io::Result<Receiver> {
+        self.listen_for(config, Patience::default())
     }
 
-    fn listen_for(&self, reception: ReceiverConfig, patience: Patience) -> io::Result<Receiver> {
+    fn listen_for(&self, config: ReceiverConfig, patience: Patience) -> io::Result<Receiver> {
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
-        let ReceiverConfig { addr, shape, tls, faults, faults_wait, forbidden, lost_span } = reception;
+        let ReceiverConfig { addr, shape, tls, faults, faults_wait, forbidden, lost_span } = config;
         let timeline = Timeline::new(faults).map_err(invalid)?;
-        let acceptor = tls.as_ref().map(Tls::acceptor).transpose()?;
+        let acceptor = tls.as_ref().map(ServerTls::acceptor).transpose()?;
         let runtime = self.runtime.as_ref().ok_or_else(|| io::Error::other("the sink has ended"))?;
         let entered = runtime.enter();
         let mut port = Port::closed(addr)?;
@@ -137,8 +137,8 @@ impl Sink {
             port = port.opened()?;
         }
         drop(entered);
-        let state = Arc::new(State {
-            tally: Mutex::new(Tally::new(shape, &forbidden).losing(lost_span)),
+        let state = Arc::new(ReceiverState {
+            tally: Mutex::new(ReceivedTally::new(shape, &forbidden).losing(lost_span)),
             wire_bytes: AtomicU64::new(0),
             in_hand: Semaphore::new(IN_HAND),
             patience,
@@ -159,34 +159,34 @@ impl Sink {
 }
 
 impl Receiver {
-    /// Where to send to, over OTLP/gRPC or OTLP/HTTP. With TLS it is `localhost` by name, as certificates have it.
+    /// URL for OTLP/gRPC and OTLP/HTTP exporters. With TLS the host is `localhost`, because certificates name it.
     pub fn endpoint(&self) -> String {
         if self.is_tls { format!("https://localhost:{}", self.addr.port()) } else { format!("http://{}", self.addr) }
     }
 
-    /// Begins the timeline of the faults anew.
+    /// Starts or restarts the timeline of the faults.
     pub fn begin(&self) {
         self.state.began.send_replace(Some(Instant::now()));
     }
 
-    /// What was received so far.
+    /// Everything received so far.
     pub fn received(&self) -> Received {
         self.state.lock().received(self.state.wire_bytes.load(Relaxed))
     }
 }
 
-impl State {
-    fn lock(&self) -> MutexGuard<'_, Tally> {
-        // A panic in one request must not stop the count of the others.
+impl ReceiverState {
+    fn lock(&self) -> MutexGuard<'_, ReceivedTally> {
+        // A panic in one request must not stop the others from being counted.
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Time on the faults' timeline.
+    /// Position on the timeline of the faults.
     fn elapsed(&self) -> Duration {
         self.began.borrow().map_or(Duration::ZERO, |began| began.elapsed())
     }
 
-    /// How many of the next `n` things of a signal are in the share of the fault at this place.
+    /// How many of the next `n` items of a signal are affected by the fault with index `place`, which affects a share of them.
     fn in_share(&self, share: Percent, place: usize, signal: Signal, n: u64) -> u64 {
         share.of(self.shared[place][signal as usize].fetch_add(n, Relaxed), n)
     }
@@ -199,17 +199,17 @@ mod tests {
 
     use super::*;
 
-    /// What becomes of a client that says so much and then nothing.
-    fn answer(patience: Patience, said: &str) -> (String, Received) {
+    /// Connects, sends `text` and then nothing. Returns the response and the receiver's counts.
+    fn answer(patience: Patience, text: &str) -> (String, Received) {
         let sink = Sink::start().unwrap();
-        let reception = ReceiverConfig::at(SocketAddr::from(([127, 0, 0, 1], 0)), TreeShape::default());
-        let receiver = sink.listen_for(reception, patience).unwrap();
+        let config = ReceiverConfig::at(SocketAddr::from(([127, 0, 0, 1], 0)), TreeShape::default());
+        let receiver = sink.listen_for(config, patience).unwrap();
         let mut stream = TcpStream::connect(receiver.addr).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        stream.write_all(said.as_bytes()).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
         let mut answer = [0; 4096];
-        let n = stream.read(&mut answer).expect("the sink has the last word");
-        // An end is seen before it is counted.
+        let n = stream.read(&mut answer).expect("the sink answers or closes");
+        // The close is visible before it is counted.
         while n == 0 && receiver.received().refused_connections == 0 {
             std::thread::yield_now();
         }
@@ -217,25 +217,25 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_slow_is_waited_for_so_long_and_no_longer() {
+    fn slow_clients_are_disconnected_after_a_time_out() {
         let soon = Duration::from_millis(50);
-        let (said, received) = answer(Patience { greeting: soon, ..Patience::default() }, "");
+        let (answer_text, received) = answer(Patience { greeting: soon, ..Patience::default() }, "");
         let why = received.last_refused_connection.unwrap();
-        assert_eq!((said.as_str(), why.as_str()), ("", "nothing was said for 50ms"));
-        let (said, received) = answer(Patience { silence: soon, ..Patience::default() }, "POST /v1/traces HT");
-        assert_eq!((said.as_str(), received.refused_connections), ("", 1), "headers that never end");
+        assert_eq!((answer_text.as_str(), why.as_str()), ("", "the client sent nothing for 50ms"));
+        let (answer_text, received) = answer(Patience { silence: soon, ..Patience::default() }, "POST /v1/traces HT");
+        assert_eq!((answer_text.as_str(), received.refused_connections), ("", 1), "headers that never end");
         let head =
             "POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 9\r\n\r\n";
-        let (said, received) = answer(Patience { payload: soon, ..Patience::default() }, head);
-        assert!(said.starts_with("HTTP/1.1 408"), "{said}");
+        let (answer_text, received) = answer(Patience { payload: soon, ..Patience::default() }, head);
+        assert!(answer_text.starts_with("HTTP/1.1 408"), "{answer_text}");
         assert_eq!((received.requests_refused, received.exports), (1, 0));
     }
 
     #[test]
-    fn requests_hold_no_more_bytes_together_than_there_are_to_hold() {
+    fn requests_beyond_the_memory_limit_of_the_receiver_are_refused() {
         let sink = Sink::start().unwrap();
-        let reception = ReceiverConfig::at(SocketAddr::from(([127, 0, 0, 1], 0)), TreeShape::default());
-        let receiver = sink.listen(reception).unwrap();
+        let config = ReceiverConfig::at(SocketAddr::from(([127, 0, 0, 1], 0)), TreeShape::default());
+        let receiver = sink.listen(config).unwrap();
         let request = "POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 2\r\n\r\n\x0a\x00";
         let ask = || {
             let mut stream = TcpStream::connect(receiver.addr).unwrap();

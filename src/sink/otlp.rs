@@ -1,12 +1,12 @@
-//! The three signals of OTLP 1.x as the sink reads them: of each message the fields that are counted or checked. The rest
-//! is skipped as unread, so a payload that only a full parser would refuse is taken.
+//! Decodes export requests of the three OTLP 1.x signals. Only the fields that are counted or checked are read; the rest
+//! is skipped, so a payload is accepted even if a full parser would find an error in a skipped field.
 //!
-//! Field numbers are those of <https://github.com/open-telemetry/opentelemetry-proto>.
+//! Field numbers: <https://github.com/open-telemetry/opentelemetry-proto>.
 
 use super::protobuf::{Fields, Malformed, Value};
 use crate::experiment::fault::Signal;
 
-/// The method that a gRPC exporter of this signal calls.
+/// The gRPC method for exports of this signal.
 pub(super) fn grpc_path(signal: Signal) -> &'static str {
     match signal {
         Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
@@ -15,7 +15,7 @@ pub(super) fn grpc_path(signal: Signal) -> &'static str {
     }
 }
 
-/// Where an HTTP exporter of this signal posts to.
+/// The HTTP path for exports of this signal.
 pub(super) fn http_path(signal: Signal) -> &'static str {
     match signal {
         Signal::Traces => "/v1/traces",
@@ -24,19 +24,19 @@ pub(super) fn http_path(signal: Signal) -> &'static str {
     }
 }
 
-/// An export request: its items, each with the place of its resource in `resources`.
+/// An export request. Spans refer to their resource by its index in `resources`.
 #[derive(Debug)]
-pub(super) struct Export<'a> {
+pub(super) struct ExportRequest<'a> {
     pub(super) resources: Vec<Resource<'a>>,
     pub(super) items: Items<'a>,
 }
 
-/// What an export request carries.
+/// The items of an export request.
 #[derive(Debug)]
 pub(super) enum Items<'a> {
     Spans(Vec<Span<'a>>),
-    Points(Vec<Point<'a>>),
-    /// The trace id of each log record; 0 for none.
+    Points(Vec<DataPoint<'a>>),
+    /// The trace id of each log record; 0 if it has none.
     Records(Vec<u128>),
 }
 
@@ -50,60 +50,63 @@ impl Items<'_> {
     }
 }
 
-/// Who sent.
+/// The sender of a group of items. Attribute values are `None` unless they are strings.
 #[derive(Debug, Default)]
 pub(super) struct Resource<'a> {
     pub(super) attributes: Vec<(&'a str, Option<&'a str>)>,
 }
 
 impl Resource<'_> {
-    /// The service that the resource names.
+    /// The `service.name` attribute.
     pub(super) fn service(&self) -> Option<&str> {
         self.attributes.iter().find(|(key, _)| *key == "service.name").and_then(|(_, value)| *value)
     }
 }
 
-/// A span, as far as its tree needs it.
+/// The parts of a span that the check of its trace tree needs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Span<'a> {
+    /// Index of its resource.
     pub(super) resource: usize,
     pub(super) trace_id: u128,
     pub(super) id: u64,
     pub(super) parent: u64,
     pub(super) name: &'a str,
-    /// The user that the service noted.
+    /// The `user_id` attribute, which the service copies from the caller's baggage.
     pub(super) user: Option<&'a str>,
 }
 
-/// A data point.
+/// A data point of a metric.
 #[derive(Debug)]
-pub(super) struct Point<'a> {
+pub(super) struct DataPoint<'a> {
+    /// Name of the metric.
     pub(super) metric: &'a str,
-    pub(super) attributes: Attributes<'a>,
+    pub(super) attributes: PointAttributes<'a>,
+    /// Start time in nanoseconds since 1970.
     pub(super) start: u64,
     pub(super) total: Total,
 }
 
-/// What a data point adds to the totals that are kept.
+/// The contribution of a data point to the totals.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Total {
-    /// A monotonic sum's value.
+    /// The value of a monotonic sum.
     Counter { value: f64, delta: bool },
-    /// A histogram's count.
+    /// The count of a histogram.
     Histogram { count: u64, delta: bool },
-    /// Nothing: a gauge, a sum that may fall, a summary.
+    /// Not totalled: a gauge, a non-monotonic sum, an exponential histogram or a summary.
     None,
 }
 
-/// The attributes of a data point, still encoded.
+/// The attributes of a data point, not yet decoded.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Attributes<'a> {
+pub(super) struct PointAttributes<'a> {
     point: &'a [u8],
     field: u32,
 }
 
-impl<'a> Attributes<'a> {
-    /// Each attribute's bytes. Two points of one series have equal ones, if one encoder made them.
+impl<'a> PointAttributes<'a> {
+    /// The encoded bytes of each attribute. They are equal for points of one series if the same encoder wrote them.
     pub(super) fn iter(self) -> impl Iterator<Item = &'a [u8]> {
         Fields::of(self.point).flatten().filter_map(move |(field, value)| match value {
             Value::Bytes(bytes) if field == self.field => Some(bytes),
@@ -112,8 +115,8 @@ impl<'a> Attributes<'a> {
     }
 }
 
-impl<'a> Export<'a> {
-    /// Reads an export request.
+impl<'a> ExportRequest<'a> {
+    /// Decodes an export request.
     pub(super) fn decode(signal: Signal, payload: &'a [u8]) -> Result<Self, Malformed> {
         let mut resources = Vec::new();
         let items = match signal {
@@ -125,7 +128,8 @@ impl<'a> Export<'a> {
     }
 }
 
-/// All signals are nested alike: request → resource → scope → item, with the same field numbers.
+/// Decodes the items of a request. All signals are nested alike (request → resource → scope → item), with the same field
+/// numbers.
 fn items<'a, T>(
     request: &'a [u8],
     resources: &mut Vec<Resource<'a>>,
@@ -152,7 +156,7 @@ fn items<'a, T>(
     Ok(items)
 }
 
-/// The messages that lie in `field`.
+/// The submessages in `field`.
 fn messages(message: &[u8], field: u32) -> impl Iterator<Item = Result<&[u8], Malformed>> {
     Fields::of(message).filter_map(move |read| match read {
         Ok((number, value)) if number == field => Some(value.bytes()),
@@ -168,7 +172,7 @@ fn read_resource<'a>(message: &'a [u8], resource: &mut Resource<'a>) -> Result<(
     Ok(())
 }
 
-/// A key, and its value where that is a text.
+/// Decodes a `KeyValue`; the value is `None` unless it is a string.
 fn key_value(message: &[u8]) -> Result<(&str, Option<&str>), Malformed> {
     let mut read = ("", None);
     for field in Fields::of(message) {
@@ -178,7 +182,7 @@ fn key_value(message: &[u8]) -> Result<(&str, Option<&str>), Malformed> {
                 for field in Fields::of(value.bytes()?) {
                     match field? {
                         (1, value) => read.1 = Some(value.text()?),
-                        // The last of the kinds of value that is set is the one.
+                        // Of a `oneof`, the last field that is set counts.
                         (2..=8, _) => read.1 = None,
                         _ => {}
                     }
@@ -190,7 +194,7 @@ fn key_value(message: &[u8]) -> Result<(&str, Option<&str>), Malformed> {
     Ok(read)
 }
 
-/// The attribute in which a service notes the user that the baggage named.
+/// Name of the attribute with the user from the caller's baggage.
 const USER: &[u8] = b"user_id";
 
 fn span<'a>(message: &'a [u8], resource: usize, spans: &mut Vec<Span<'a>>) -> Result<(), Malformed> {
@@ -203,7 +207,7 @@ fn span<'a>(message: &'a [u8], resource: usize, spans: &mut Vec<Span<'a>>) -> Re
             (5, value) => span.name = value.text()?,
             (9, value) => {
                 let attribute = value.bytes()?;
-                // The key comes first as a rule, and of all attributes one is read.
+                // The key usually comes first, so that most other attributes need not be decoded.
                 let other = matches!(Fields::of(attribute).next(), Some(Ok((1, Value::Bytes(key)))) if key != USER);
                 if !other && span.user.is_none() {
                     let (key, value) = key_value(attribute)?;
@@ -228,14 +232,14 @@ fn record(message: &[u8], _: usize, records: &mut Vec<u128>) -> Result<(), Malfo
     Ok(())
 }
 
-/// The kinds of metric, by their field in `Metric`.
+/// Field numbers of the metric types in `Metric`.
 const GAUGE: u32 = 5;
 const SUM: u32 = 7;
 const HISTOGRAM: u32 = 9;
 const EXPONENTIAL_HISTOGRAM: u32 = 10;
 const SUMMARY: u32 = 11;
 
-fn metric<'a>(message: &'a [u8], _: usize, points: &mut Vec<Point<'a>>) -> Result<(), Malformed> {
+fn metric<'a>(message: &'a [u8], _: usize, points: &mut Vec<DataPoint<'a>>) -> Result<(), Malformed> {
     let mut name = "";
     let mut data = None;
     for field in Fields::of(message) {
@@ -263,8 +267,8 @@ fn metric<'a>(message: &'a [u8], _: usize, points: &mut Vec<Point<'a>>) -> Resul
             EXPONENTIAL_HISTOGRAM => 1,
             _ => 7,
         };
-        let attributes = Attributes { point: message, field };
-        let mut point = Point { metric: name, attributes, start: 0, total: Total::None };
+        let attributes = PointAttributes { point: message, field };
+        let mut point = DataPoint { metric: name, attributes, start: 0, total: Total::None };
         for field in Fields::of(message) {
             match (kind, field?) {
                 (_, (2, value)) => point.start = value.fixed64()?,
@@ -287,7 +291,7 @@ fn metric<'a>(message: &'a [u8], _: usize, points: &mut Vec<Point<'a>>) -> Resul
 /// `AGGREGATION_TEMPORALITY_DELTA`.
 const DELTA: u64 = 1;
 
-/// An id as a number; ids of the wrong length are cut or padded, and then match nothing.
+/// Decodes an id. Ids of the wrong length are cut or padded and then match nothing.
 fn big_endian(bytes: &[u8]) -> u128 {
     bytes.iter().take(16).fold(0, |id, byte| id << 8 | u128::from(*byte))
 }

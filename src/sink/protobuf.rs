@@ -1,34 +1,34 @@
-//! Protocol Buffers as they lie on the wire: fields read in place, and the few small messages that answers are made of.
+//! Reads Protocol Buffers in place, and writes the small messages of OTLP responses.
 //!
-//! Generated types would allocate every name and attribute of every span, of which the sink reads a handful. What is here
-//! borrows from the payload and copies nothing (<https://protobuf.dev/programming-guides/encoding/>).
+//! Generated types would allocate every name and attribute of every span, although the sink reads only a few of them. This
+//! reader borrows from the payload and copies nothing (<https://protobuf.dev/programming-guides/encoding/>).
 
 use thiserror::Error;
 
-/// Groups may be nested this deep, as in the common parsers; nothing in OTLP has any.
+/// Maximum nesting of groups, as in the common parsers; OTLP has no groups.
 const DEEPEST_GROUP: u32 = 100;
 
-/// A payload that is not the message it should be.
+/// A payload that is not a valid message.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Malformed {
-    /// It ends within a field.
+    /// The payload ends within a field.
     #[error("the payload ends in the middle of a field")]
     Truncated,
-    /// A number runs over ten bytes or 64 bits.
+    /// A varint is longer than ten bytes or 64 bits.
     #[error("a number has more than 64 bits")]
     Overlong,
-    /// A field is numbered 0 or beyond 2^29 − 1, has an unknown wire type, or ends a group that was not begun.
-    #[error("a field has no valid number and type")]
+    /// A field number is 0 or above 2^29 − 1, a wire type is unknown, or a group ends that was not started.
+    #[error("a field has an invalid number or wire type")]
     Tag,
-    /// A known field holds another type than the specification says.
-    #[error("a field is not of its type")]
+    /// A known field has another wire type than the specification says.
+    #[error("a field has the wrong wire type")]
     Type,
-    /// A text is not UTF-8.
-    #[error("a text is not UTF-8")]
+    /// A string is not UTF-8.
+    #[error("a string is not UTF-8")]
     Text,
 }
 
-/// What a field holds, before its message gives it a meaning.
+/// The value of a field, by its wire type.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Value<'a> {
     Varint(u64),
@@ -64,7 +64,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The fields of one message, in the order they lie in. A fault ends them.
+/// Iterates over the fields of one message, in order, up to the first error.
 pub(super) struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -100,7 +100,7 @@ impl<'a> Fields<'a> {
         if tag >> 3 == 0 { Err(Malformed::Tag) } else { Ok((tag >> 3, (tag & 7) as u8)) }
     }
 
-    /// The value of a field, or `None` for a group, which is skipped whole.
+    /// Reads the value of a field; `None` for a group, which is skipped.
     fn value(&mut self, field: u32, wire_type: u8) -> Result<Option<Value<'a>>, Malformed> {
         Ok(Some(match wire_type {
             0 => Value::Varint(self.varint()?),
@@ -121,7 +121,7 @@ impl<'a> Fields<'a> {
         }))
     }
 
-    /// Skips to the end of the group that `field` began.
+    /// Skips to the end of the group that `field` started.
     fn skip_group(&mut self, field: u32) -> Result<(), Malformed> {
         let mut open = vec![field];
         while let Some(innermost) = open.last() {
@@ -158,11 +158,11 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// A message being written. Zeros and empty texts are what a reader takes for a field that is not there.
+/// Builds a message. Readers treat a missing field as zero or empty.
 #[derive(Debug, Default)]
-pub(super) struct Message(Vec<u8>);
+pub(super) struct MessageWriter(Vec<u8>);
 
-impl Message {
+impl MessageWriter {
     pub(super) fn number(mut self, field: u32, value: u64) -> Self {
         self.varint(u64::from(field << 3));
         self.varint(value);
@@ -198,8 +198,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_and_groups_are_skipped() {
-        let mut message = Message::default().number(1, 300).bytes(2, b"text").number(3, u64::MAX).into_bytes();
+    fn written_fields_are_read_back_and_groups_are_skipped() {
+        let mut message = MessageWriter::default().number(1, 300).bytes(2, b"text").number(3, u64::MAX).into_bytes();
         // Field 4 as a group that holds another group and a number; then eight bytes and four.
         message
             .extend_from_slice(&[0x23, 0x2b, 0x08, 0x01, 0x2c, 0x24, 0x31, 1, 0, 0, 0, 0, 0, 0, 0, 0x3d, 1, 0, 0, 0]);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_refused() {
+    fn malformed_messages_are_refused() {
         for (bytes, error) in [
             (&[0x08][..], Malformed::Truncated),
             (&[0x08, 0x80], Malformed::Truncated),

@@ -1,4 +1,4 @@
-//! What one receiver received: distinct spans, data points, counters, log records.
+//! Counts what one receiver received: distinct spans, data points, counters and log records.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -6,22 +6,22 @@ use std::hash::BuildHasher;
 
 use memchr::memmem;
 
-use super::otlp::{Export, Items, Point, Resource, Total};
+use super::otlp::{DataPoint, ExportRequest, Items, Resource, Total};
 use super::protobuf::Malformed;
 use super::trees::{TreeShape, Trees};
 use crate::experiment::fault::Signal;
 use crate::record::received::{Received, ReceivedLogs, ReceivedMetrics, UNNAMED};
 
-/// Series, totals, and traces of logs that wait for a span: more than these are not told apart.
+/// Maximum number of series, of totals, and of traces known only from log records. Further ones are not counted.
 const MOST_SERIES: usize = 1 << 20;
-/// Names of metrics and of services, and attributes of resources: more than these are left out.
+/// Maximum number of metric names, of service names and of resource attributes. Further ones are left out.
 const MOST_NAMES: usize = 1 << 12;
-/// A name or an attribute longer than this is cut.
+/// Longest name or attribute, in bytes; longer ones are cut.
 const LONGEST_NAME: usize = 1 << 10;
 
-/// The running account of one receiver.
+/// The counts of one receiver so far.
 #[derive(Debug)]
-pub struct Tally {
+pub struct ReceivedTally {
     trees: Trees,
     forbidden: Vec<(memmem::Finder<'static>, String, u64)>,
     services: BTreeMap<String, u64>,
@@ -31,26 +31,27 @@ pub struct Tally {
     last_refused_connection: Option<String>,
     resource: BTreeMap<String, String>,
     points: u64,
-    /// Series by the hash of their metric's name and their attributes.
+    /// Hashes of the series, over the name of the metric and the attributes.
     series: HashSet<u64>,
-    /// By metric, and within it by the hash of series and start: a process that starts anew, or another one, begins a total
-    /// of its own.
+    /// Totals by metric, and within it by the hash of series and start time: each process, also a restarted one, has its own
+    /// total.
     counters: HashMap<String, HashMap<u64, f64>>,
     histograms: HashMap<String, HashMap<u64, u64>>,
     totals: usize,
-    /// Its keys are drawn anew in each process, so nobody can make two series meet.
+    /// Has random keys, so that no sender can provoke hash collisions.
     hasher: RandomState,
     logs: ReceivedLogs,
-    /// Records by trace id that no span has had yet, and their order.
+    /// Log records by trace ids of which no span has arrived yet, and the order of these ids.
     waiting: HashMap<u128, u64>,
     waiting_order: VecDeque<u128>,
-    /// Spans that came, and the number of the one among them that is to be lost.
-    came: u64,
+    /// Spans acknowledged so far.
+    acknowledged: u64,
+    /// Number of the span that is acknowledged but not counted.
     lost_span: Option<u64>,
 }
 
-impl Tally {
-    /// An empty account; trees are held against `shape`, and payloads are searched for each `forbidden` text.
+impl ReceivedTally {
+    /// No counts yet. Trees are checked against `shape`, and payloads are searched for each `forbidden` text.
     pub fn new(shape: TreeShape, forbidden: &[String]) -> Self {
         let finder = |text: &String| (memmem::Finder::new(text.as_bytes()).into_owned(), text.clone(), 0);
         Self {
@@ -71,31 +72,31 @@ impl Tally {
             logs: ReceivedLogs::default(),
             waiting: HashMap::new(),
             waiting_order: VecDeque::new(),
-            came: 0,
+            acknowledged: 0,
             lost_span: None,
         }
     }
 
-    /// The same, but for the span of this number, from 1, which will not be counted.
+    /// Does not count the span with this number, from 1.
     #[must_use]
     pub fn losing(self, lost_span: Option<u64>) -> Self {
         Self { lost_span, ..self }
     }
 
-    /// Looks for the forbidden texts in a payload.
+    /// Searches a payload for the forbidden texts.
     pub fn search(&mut self, payload: &[u8]) {
         for (finder, _, found) in &mut self.forbidden {
             *found += u64::from(finder.find(payload).is_some());
         }
     }
 
-    /// Adds an export request, but for as many of its last items as `rejected` says when told how many there are. Returns
-    /// that number.
+    /// Counts an export request, except for its last items that are rejected. `rejected` maps the number of items to the number
+    /// that is rejected. Returns that number.
     ///
     /// # Errors
-    /// When the payload is not an export request of this signal; then nothing of it is counted.
+    /// If the payload is not an export request of this signal. Nothing of it is counted then.
     pub fn add(&mut self, signal: Signal, payload: &[u8], rejected: impl FnOnce(u64) -> u64) -> Result<u64, Malformed> {
-        let export = Export::decode(signal, payload)?;
+        let export = ExportRequest::decode(signal, payload)?;
         let items = export.items.len();
         let rejected = rejected(items as u64).min(items as u64);
         let accepted = items - rejected as usize;
@@ -107,8 +108,8 @@ impl Tally {
             Items::Spans(spans) => {
                 let mut of_resource = (usize::MAX, 0);
                 for span in &spans[..accepted] {
-                    self.came += 1;
-                    if self.lost_span == Some(self.came) {
+                    self.acknowledged += 1;
+                    if self.lost_span == Some(self.acknowledged) {
                         continue;
                     }
                     let service = export.resources[span.resource].service();
@@ -141,7 +142,7 @@ impl Tally {
         Ok(rejected)
     }
 
-    /// Counts spans of the resource at this place.
+    /// Adds spans to the service of the resource with index `place`.
     fn count_service(&mut self, resources: &[Resource<'_>], (place, spans): (usize, u64)) {
         let Some(resource) = resources.get(place) else { return };
         let name = cut(resource.service().unwrap_or(UNNAMED));
@@ -152,10 +153,10 @@ impl Tally {
         }
     }
 
-    fn point(&mut self, point: &Point<'_>) {
+    fn point(&mut self, point: &DataPoint<'_>) {
         self.points += 1;
         let metric = cut(point.metric);
-        // A sum, so that the order of the attributes makes no difference.
+        // Added up, so that the order of the attributes does not matter.
         let attributes = point.attributes.iter().map(|attribute| self.hasher.hash_one(attribute));
         let series = attributes.fold(self.hasher.hash_one(metric), u64::wrapping_add);
         if self.series.len() < MOST_SERIES {
@@ -188,7 +189,7 @@ impl Tally {
             self.waiting_order.push_back(trace_id);
             0
         }) += 1;
-        // Of the queue's entries some may have met their spans; that bounds both all the same.
+        // Some entries of the queue may have got their spans since; the bound holds for both all the same.
         if self.waiting_order.len() > MOST_SERIES
             && let Some(oldest) = self.waiting_order.pop_front()
         {
@@ -217,7 +218,7 @@ impl Tally {
         self.last_refused_connection = Some(reason);
     }
 
-    /// What was received so far. `wire_bytes` are counted elsewhere.
+    /// Everything received so far. `wire_bytes` are counted elsewhere.
     pub fn received(&self, wire_bytes: u64) -> Received {
         Received {
             spans: self.trees.distinct(),
@@ -246,7 +247,7 @@ impl Tally {
     }
 }
 
-/// Brings the total of one run of a series up to date; a new one is begun where there is room. Returns whether one was.
+/// Updates the total of one run of a series, or starts a new total if there is room. Returns whether it is new.
 fn add_total<T: Copy + Default>(
     metrics: &mut HashMap<String, HashMap<u64, T>>,
     room: bool,
@@ -271,17 +272,17 @@ fn add_total<T: Copy + Default>(
     room
 }
 
-/// The text, or as much of it as is kept.
+/// Cuts a text to [`LONGEST_NAME`].
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(LONGEST_NAME)]
 }
 
-/// How many items an export request holds.
+/// Number of items in an export request.
 ///
 /// # Errors
-/// When the payload is not an export request of this signal.
+/// If the payload is not an export request of this signal.
 pub fn items(signal: Signal, payload: &[u8]) -> Result<u64, Malformed> {
-    Ok(Export::decode(signal, payload)?.items.len() as u64)
+    Ok(ExportRequest::decode(signal, payload)?.items.len() as u64)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! TLS for a receiver, by rustls and its `ring` provider.
+//! TLS for a receiver, with rustls and its `ring` provider.
 
 use std::io;
 use std::sync::Arc;
@@ -10,28 +10,28 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-/// What a receiver needs for TLS, all in PEM.
+/// Certificates and key of a receiver, in PEM.
 #[derive(Clone)]
-pub struct Tls {
-    /// Its certificate, followed by those between it and the root, if any. For [`Receiver::endpoint`] it names `localhost`.
+pub struct ServerTls {
+    /// The server certificate, followed by any intermediate ones. It must name `localhost` for [`Receiver::endpoint`].
     ///
     /// [`Receiver::endpoint`]: super::Receiver::endpoint
     pub certificate_pem: String,
-    /// The certificate's private key.
+    /// Private key of the certificate.
     pub key_pem: String,
-    /// Who signs the clients' certificates: with it a client without one is refused (mTLS).
+    /// CA of the client certificates. If it is set, a client without such a certificate is refused (mutual TLS).
     pub client_ca_pem: Option<String>,
 }
 
-impl std::fmt::Debug for Tls {
-    /// Without the key.
+impl std::fmt::Debug for ServerTls {
+    /// Does not show the key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tls").field("client_ca", &self.client_ca_pem.is_some()).finish_non_exhaustive()
+        f.debug_struct("ServerTls").field("client_ca", &self.client_ca_pem.is_some()).finish_non_exhaustive()
     }
 }
 
-impl Tls {
-    /// What accepts connections so.
+impl ServerTls {
+    /// An acceptor with these settings.
     pub(super) fn acceptor(&self) -> io::Result<TlsAcceptor> {
         let provider = Arc::new(ring::default_provider());
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -59,7 +59,7 @@ impl Tls {
 fn certificates(what: &str, pem: &str) -> io::Result<Vec<CertificateDer<'static>>> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     let read = read.map_err(|error| refused(what, &error))?;
-    if read.is_empty() { Err(refused(what, &"there is no certificate in it")) } else { Ok(read) }
+    if read.is_empty() { Err(refused(what, &"it contains no certificate")) } else { Ok(read) }
 }
 
 fn refused(what: &str, why: &dyn std::fmt::Display) -> io::Error {

@@ -11,7 +11,7 @@ use otelbench::experiment::mode::{self, Mode};
 use otelbench::experiment::service::SPANS;
 use otelbench::lab::certificates::Certificates;
 use otelbench::record::received::Received;
-use otelbench::sink::{Receiver, ReceiverConfig, Sink, Tls, TreeShape};
+use otelbench::sink::{Receiver, ReceiverConfig, ServerTls, Sink, TreeShape};
 use otelbench::sut::telemetry::ClientTls;
 
 /// A server that was started, and where it says that it listens.
@@ -145,7 +145,7 @@ struct Secured {
 }
 
 impl Secured {
-    fn new(tls: Option<Tls>) -> Self {
+    fn new(tls: Option<ServerTls>) -> Self {
         let sink = Sink::start().unwrap();
         let shape = TreeShape::new(SPANS, None);
         let reception = ReceiverConfig { tls, ..ReceiverConfig::at(SocketAddr::from(([127, 0, 0, 1], 0)), shape) };

@@ -28,7 +28,7 @@ use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use otelbench::record::received::Received;
-use otelbench::sink::{Receiver, ReceiverConfig, Sink, Tls, TreeShape};
+use otelbench::sink::{Receiver, ReceiverConfig, ServerTls, Sink, TreeShape};
 use prost::Message;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tonic::transport::Channel;
@@ -573,7 +573,7 @@ async fn sent(receiver: &Receiver, tls: ClientTlsConfig, id: u128) -> Result<(),
 async fn mutual_tls_accepts_only_clients_with_a_valid_certificate() {
     let (servers, clients, others) = (Authority::new("servers"), Authority::new("clients"), Authority::new("others"));
     let (certificate_pem, key_pem) = servers.signs("localhost", true);
-    let tls = Tls { certificate_pem, key_pem, client_ca_pem: Some(clients.0.pem()) };
+    let tls = ServerTls { certificate_pem, key_pem, client_ca_pem: Some(clients.0.pem()) };
     let (_sink, receiver) = receiving(ReceiverConfig { tls: Some(tls), ..reception(&[]) });
     assert!(receiver.endpoint().starts_with("https://localhost:"), "{}", receiver.endpoint());
     let shows = |(certificate, key): (String, String)| servers.trusted().identity(Identity::from_pem(certificate, key));
@@ -606,7 +606,7 @@ async fn mutual_tls_accepts_only_clients_with_a_valid_certificate() {
 async fn tls_without_a_client_authority_accepts_every_client() {
     let servers = Authority::new("servers");
     let (certificate_pem, key_pem) = servers.signs("localhost", true);
-    let tls = Tls { certificate_pem, key_pem, client_ca_pem: None };
+    let tls = ServerTls { certificate_pem, key_pem, client_ca_pem: None };
     let (_sink, receiver) = receiving(ReceiverConfig { tls: Some(tls), ..reception(&[]) });
     sent(&receiver, servers.trusted(), 0).await.unwrap();
     assert_eq!((receiver.received().spans, receiver.received().refused_connections), (3, 0));
@@ -618,7 +618,7 @@ fn contradicting_faults_unusable_certificates_and_taken_ports_are_refused() {
     let error = sink.listen(reception(&["hang", "reset"])).unwrap_err().to_string();
     assert!(error.contains("`hang` and `reset` contradict"), "{error}");
     let bad = |certificate: &str, key: &str| {
-        let tls = Tls { certificate_pem: certificate.into(), key_pem: key.into(), client_ca_pem: None };
+        let tls = ServerTls { certificate_pem: certificate.into(), key_pem: key.into(), client_ca_pem: None };
         sink.listen(ReceiverConfig { tls: Some(tls), ..reception(&[]) }).unwrap_err().to_string()
     };
     let (certificate, key) = Authority::new("servers").signs("localhost", true);

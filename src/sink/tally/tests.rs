@@ -60,16 +60,16 @@ fn orders(status: &[(&str, i64)], start: u64, temporality: AggregationTemporalit
     export(vec![("orders", metric::Data::Sum(sum))])
 }
 
-fn tally() -> Tally {
-    Tally::new(TreeShape::default(), &[])
+fn tally() -> ReceivedTally {
+    ReceivedTally::new(TreeShape::default(), &[])
 }
 
-fn added(tally: &mut Tally, signal: Signal, payload: &[u8]) {
+fn added(tally: &mut ReceivedTally, signal: Signal, payload: &[u8]) {
     assert_eq!(tally.add(signal, payload, |_| 0), Ok(0));
 }
 
 #[test]
-fn totals_of_two_processes_add_up() {
+fn counters_of_two_processes_add_up() {
     let mut tally = tally();
     for (start, n) in [(1, 6), (2, 7), (2, 7)] {
         added(&mut tally, Signal::Metrics, &orders(&[("ok", n)], start, AggregationTemporality::Cumulative));
@@ -88,13 +88,13 @@ fn total_after(temporality: AggregationTemporality) -> String {
 }
 
 #[test]
-fn cumulative_points_replace_and_delta_points_add_up() {
+fn cumulative_points_replace_the_total_and_delta_points_add_to_it() {
     assert_eq!(total_after(AggregationTemporality::Cumulative), "10");
     assert_eq!(total_after(AggregationTemporality::Delta), "15");
 }
 
 #[test]
-fn every_kind_of_metric_is_counted_and_totals_are_kept_of_two() {
+fn every_kind_of_metric_is_counted_and_counters_and_histograms_are_totalled() {
     let labels = [("b", "2"), ("a", "1")];
     let swapped = [("a", "1"), ("b", "2")];
     let temporality = AggregationTemporality::Cumulative as i32;
@@ -128,7 +128,7 @@ fn every_kind_of_metric_is_counted_and_totals_are_kept_of_two() {
     added(&mut tally, Signal::Metrics, &payload);
     let received = tally.received(0);
     let metrics = &received.metrics;
-    // The same attributes in another order are the same series.
+    // Attributes in another order make the same series.
     assert_eq!((metrics.points, metrics.series), (8, 6));
     assert_eq!(metrics.counters.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(), ["rises=2.5"]);
     assert_eq!(metrics.histogram_counts.iter().collect::<Vec<_>>(), [(&"time".to_owned(), &7)]);
@@ -164,7 +164,7 @@ fn logs(trace_ids: &[u128]) -> Vec<u8> {
 }
 
 #[test]
-fn spans_are_counted_by_their_service_and_once() {
+fn distinct_spans_are_counted_by_service() {
     let mut tally = tally();
     let payload = traces(vec![spans(Some("shop"), &[1, 2, 2]), spans(Some("bank"), &[3]), spans(None, &[4])]);
     added(&mut tally, Signal::Traces, &payload);
@@ -176,7 +176,7 @@ fn spans_are_counted_by_their_service_and_once() {
 }
 
 #[test]
-fn records_are_known_by_their_trace_whichever_comes_first() {
+fn log_records_are_matched_to_traces_in_either_order_of_arrival() {
     let mut tally = tally();
     added(&mut tally, Signal::Logs, &logs(&[7, 7, 8, 0]));
     assert_eq!(tally.received(0).logs, ReceivedLogs { records: 4, in_known_traces: 0 });
@@ -187,7 +187,7 @@ fn records_are_known_by_their_trace_whichever_comes_first() {
 }
 
 #[test]
-fn the_first_items_are_accepted_and_the_rest_is_not_counted() {
+fn rejected_items_are_the_last_ones_and_are_not_counted() {
     let mut tally = tally();
     let payload = traces(vec![spans(Some("shop"), &[1, 2]), spans(Some("bank"), &[3])]);
     let seen = tally.add(Signal::Traces, &payload, |items| if items == 3 { 2 } else { 0 });
@@ -203,7 +203,7 @@ fn the_first_items_are_accepted_and_the_rest_is_not_counted() {
 }
 
 #[test]
-fn a_payload_that_breaks_off_counts_nothing() {
+fn a_truncated_payload_counts_nothing() {
     let payload = traces(vec![spans(Some("shop"), &[1, 2]), spans(Some("bank"), &[3])]);
     let mut tally = tally();
     for end in 1..payload.len() {
@@ -219,8 +219,8 @@ fn a_payload_that_breaks_off_counts_nothing() {
 }
 
 #[test]
-fn forbidden_texts_are_found_once_per_payload_wherever_they_stand() {
-    let mut tally = Tally::new(TreeShape::default(), &["4111 1111".into(), "ada@example.org".into()]);
+fn forbidden_texts_are_counted_once_per_payload_at_any_position() {
+    let mut tally = ReceivedTally::new(TreeShape::default(), &["4111 1111".into(), "ada@example.org".into()]);
     for payload in
         ["user ada@example.org, again ada@example.org", "4111 1111", "4111-1111", "x4111 1111ada@example.org"]
     {
@@ -231,7 +231,7 @@ fn forbidden_texts_are_found_once_per_payload_wherever_they_stand() {
 }
 
 #[test]
-fn the_span_that_is_to_be_lost_is_taken_and_not_counted() {
+fn the_span_to_lose_is_acknowledged_but_not_counted() {
     let count = |lost| {
         let mut tally = tally().losing(lost);
         added(&mut tally, Signal::Traces, &traces(vec![spans(None, &[1, 2])]));
