@@ -1,16 +1,15 @@
-//! The generator's cost per request beside the wire: the schedule, the request, waiting for the arrival, reading the
-//! answer's head, recording, and reading the meter around a slice.
+//! Cost of the generator per request, without the sockets: the schedule, writing the request, waiting for the arrival,
+//! parsing the response head, recording, and reading the meter around a slice.
 //!
-//! - `schedule`: 10 000 arrivals, computed and nothing else.
-//! - `request`: one request's bytes.
-//! - `pacing cpu`: CPU time of the generator's thread for an arrival at 10 000 a second, from going to sleep to the account
-//!   being closed, the mean of a stretch. The service is a call that answers at once, so there is no system call but those of the wait.
-//! - `pacing lateness`: how long after its time an arrival is turned to, on the mean. It is no cost, but what the cost buys.
-//! - `parsing`: the head of an answer that is all there, by the source of the client that measures. No reads, no body.
-//! - `recording`: one value in a histogram as the account keeps them (an answered request is four of them), and all that
-//!   a request costs at full speed: its bytes, its parts as the handler takes them, the call, and the account. Nothing is
-//!   waited for.
-//! - `meter reading`: one reading of all clocks and counters of this process.
+//! - `schedule`: computes 10 000 arrivals.
+//! - `request`: writes the bytes of one request.
+//! - `pacing cpu`: CPU time of the generator's thread per arrival at 10 000 per second, the mean over a stretch. The service
+//!   is a direct call that answers at once, so the only system calls are those of the wait.
+//! - `pacing lateness`: mean lateness per arrival. This is not a cost, but what the cost buys.
+//! - `parsing`: parses a complete response head with the parser of the raw client. No reads, no body.
+//! - `recording`: records one value in a histogram (a completed request records four), and the whole cost of a direct call
+//!   at full speed: writing the request, parsing it for the handler, the call, and recording. Nothing waits.
+//! - `meter reading`: reads all clocks and counters of this process once.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -31,15 +30,15 @@ use tokio::runtime::Runtime;
 #[path = "../src/generator/wire/head.rs"]
 mod head;
 
-/// Long enough that what a stretch costs beside its requests, such as the histograms, is a small part of its mean.
+/// Long enough that fixed costs of a stretch, such as its histograms, hardly affect the mean.
 const STRETCH: Duration = Duration::from_millis(200);
 
-/// A runtime for commands to generators, whose work is done on threads of their own.
+/// A runtime to control the generators, which work on their own threads.
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made")
 }
 
-/// A generator whose requests are calls that answer at once, one at a time.
+/// A generator that makes one direct call at a time, which answers at once.
 fn generator(runtime: &Runtime, pacing: Pacing) -> Generator {
     let request = b"POST /orders HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nbody";
     let target = Target {
@@ -67,7 +66,7 @@ fn schedules(c: &mut Criterion) {
         "bursts:x4,every=100ms,lasts=10ms",
         "sine:depth=0.5,period=500ms",
     ] {
-        let arrivals: Arrivals = text.parse().expect("it is written as it should be");
+        let arrivals: Arrivals = text.parse().expect("it is valid");
         group.bench_function(text, |b| {
             let rate = black_box(Rate::TEN_THOUSAND);
             b.iter(|| Schedule::new(arrivals.clone(), rate, second, 1).map(black_box).count());
@@ -79,13 +78,13 @@ fn schedules(c: &mut Criterion) {
 fn requests(c: &mut Criterion) {
     let mut group = c.benchmark_group("request");
     for (name, settings) in [
-        ("as usual", ""),
+        ("default", ""),
         ("zipf", "users = 100000\nuser_ids = \"zipf:1.1\""),
-        ("a share refused", "error_share = 0.01"),
+        ("1 % invalid", "error_share = 0.01"),
         ("a mix", "mix = [{ endpoint = \"order\", weight = 9, items = 3 }, { endpoint = \"healthz\" }]"),
         ("50 items", "mix = [{ endpoint = \"order\", items = 50 }]"),
     ] {
-        let settings: Settings = toml::from_str(settings).expect("it is written as it should be");
+        let settings: Settings = toml::from_str(settings).expect("it is valid");
         let scenario = Scenario::resolve(settings).expect("nothing in it is a contradiction");
         let workload = Workload::new(1, 1, &scenario.generator.payload);
         let (mut bytes, mut seq) = (Vec::new(), 0);
@@ -99,7 +98,7 @@ fn requests(c: &mut Criterion) {
     group.finish();
 }
 
-/// So many times a mean in microseconds that was taken over a whole [`STRETCH`], however many were asked for.
+/// `n` times the mean, in microseconds, of one [`STRETCH`]: criterion chooses `n`, but a stretch has its own number.
 fn times(n: u64, mean_us: f64) -> Duration {
     Duration::from_secs_f64(mean_us / 1e6 * n as f64)
 }
@@ -133,9 +132,9 @@ fn parsing(c: &mut Criterion) {
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: keep-alive\r\n";
     let many = "x-header: some value of the usual length\r\n".repeat(20);
     for (name, head) in [
-        ("as the order service answers", format!("{usual}\r\n")),
+        ("order service", format!("{usual}\r\n")),
         ("chunked", format!("{chunked}\r\n")),
-        ("20 headers more", format!("{usual}{many}\r\n")),
+        ("20 more headers", format!("{usual}{many}\r\n")),
     ] {
         group.throughput(Throughput::Bytes(head.len() as u64));
         group.bench_function(name, |b| b.iter(|| head::parse_head(black_box(head.as_bytes()))));
@@ -148,12 +147,12 @@ fn recording(c: &mut Criterion) {
     let generator = generator(&runtime, Pacing::Timer);
     let saturate = || runtime.block_on(generator.saturate(STRETCH)).expect("the generator is there");
     let mut group = c.benchmark_group("recording");
-    // What a report brings is as wide and as fine as what was recorded in.
+    // A decoded histogram has the range and the precision of the one that was recorded.
     let mut histogram = decode(&saturate().hdr.response_ns).expect("it is a histogram");
     let mut nanos = 0;
     group.bench_function("one value", |b| {
         b.iter(|| {
-            // From 0 to 10 ms, each far from the one before.
+            // Values from 0 to 10 ms, each far from the last.
             nanos = (nanos + 6_180_339) % 10_000_000;
             histogram.saturating_record(black_box(nanos));
         });

@@ -1,20 +1,19 @@
-//! The cost of recording a metric, under each recorder.
+//! Cost of recording a metric with each recorder.
 //!
-//! - `counter`, `gauge`, `histogram`: one value from one thread. `macro` registers at each call, as the documentation of
-//!   `metrics` shows it; `handle` was registered once and kept. No labels, or two.
-//! - `counter, N threads`, `histogram, N threads`: the same from N threads at once, all into one series, or each turn into
-//!   another of 64 ([`SERIES`]). The time is that of one recording on one of the threads: where it does not grow with N,
-//!   threads do not hinder each other.
+//! - `counter`, `gauge`, `histogram`: records one value on one thread, without labels or with two. `macro` registers the
+//!   metric on each call, as the documentation of `metrics` shows; `handle` registers it once.
+//! - `counter, N threads`, `histogram, N threads`: the same on N threads at once, into one series or spread over 64
+//!   ([`SERIES`]). The time is per recording and thread: if it does not grow with N, there is no contention.
 //!
 //! The recorders are those of the modes: `none` (nothing is installed), `prometheus`, `bridge`
 //! (metrics-exporter-opentelemetry), `bridge, cached` (the same behind `otelbench_slim::CachingRecorder`), and `opentelemetry`, whose
-//! own instruments are handles by nature and take their labels at each call.
+//! instruments are handles by design and take their labels on each call.
 //!
-//! Each measurement has a recorder of its own, set for its threads alone. That costs nothing beside a global one: `metrics`
-//! looks for a thread's own recorder first, whether there is one or not, and a global one takes one load more.
+//! Each measurement has its own thread-local recorder. This is not slower than a global one: `metrics` always looks for a
+//! thread-local recorder first, and a global one takes one more load.
 //!
-//! Nothing is exported while the clock runs. A Prometheus histogram keeps each value until it is rendered or tended, so
-//! that is done between [`STRETCH`]es, off the clock, as the scrape does it in a service.
+//! Nothing is exported while the clock runs. A Prometheus histogram keeps each value until it is rendered or its upkeep
+//! runs, so the upkeep runs between [`STRETCH`]es, off the clock, as a scrape does it in a service.
 
 use std::hint::black_box;
 use std::sync::{Arc, Barrier, LazyLock};
@@ -33,21 +32,21 @@ use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{MeterProviderBuilder, PeriodicReader, SdkMeterProvider, Temporality};
 use otelbench_slim::CachingRecorder;
 
-/// Recordings between which the recorder is tended: the memory of as many values.
+/// Number of recordings between two runs of the upkeep; the recorder holds at most this many values.
 const STRETCH: u64 = 16_384;
-/// Series that recordings are spread over.
+/// Number of series that recordings are spread over.
 const SERIES: usize = 64;
-/// Upper bounds of the histogram buckets: OpenTelemetry's defaults, so that both recorders do the same work.
+/// Upper bounds of the histogram buckets: OpenTelemetry's defaults, so that all recorders do the same work.
 const BUCKETS: [f64; 15] =
     [0.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1_000.0, 2_500.0, 5_000.0, 7_500.0, 10_000.0];
 
-/// Values of the label that makes the series.
+/// Label values that distinguish the series.
 static USERS: LazyLock<[&str; SERIES]> = LazyLock::new(|| std::array::from_fn(|user| &*format!("user-{user}").leak()));
 
-/// Takes metrics nowhere, so that there is a reader: without one the SDK aggregates nothing.
-struct Nowhere;
+/// Discards metrics. It exists because the SDK aggregates nothing without a reader.
+struct NullExporter;
 
-impl PushMetricExporter for Nowhere {
+impl PushMetricExporter for NullExporter {
     async fn export(&self, _: &ResourceMetrics) -> OTelSdkResult {
         Ok(())
     }
@@ -66,15 +65,15 @@ impl PushMetricExporter for Nowhere {
 }
 
 fn read(builder: MeterProviderBuilder) -> MeterProviderBuilder {
-    builder.with_reader(PeriodicReader::builder(Nowhere).with_interval(Duration::from_hours(1)).build())
+    builder.with_reader(PeriodicReader::builder(NullExporter).with_interval(Duration::from_hours(1)).build())
 }
 
 /// A recorder for the macros and handles of `metrics`.
 struct Recording {
     recorder: Option<Box<dyn Recorder + Send + Sync>>,
-    /// The part of a scrape beside rendering.
+    /// The upkeep that a scrape also does.
     tend: Box<dyn Fn() + Send + Sync>,
-    /// Ends its reader when it is dropped.
+    /// Stops its reader when dropped.
     _provider: Option<SdkMeterProvider>,
 }
 
@@ -105,7 +104,7 @@ impl Recording {
     }
 }
 
-/// Makes a recorder, under this name.
+/// The name of a recorder, and its constructor.
 type Named = (&'static str, fn() -> Recording);
 
 const RECORDERS: [Named; 4] = [
@@ -115,18 +114,18 @@ const RECORDERS: [Named; 4] = [
     ("bridge, cached", || Recording::bridge(true)),
 ];
 
-/// Runs `f` with a meter of OpenTelemetry's own.
+/// Runs `f` with an OpenTelemetry meter.
 fn with_meter<T>(f: impl FnOnce(&Meter) -> T) -> T {
     let provider: SdkMeterProvider = read(SdkMeterProvider::builder()).build();
     f(&provider.meter("bench"))
 }
 
-/// A value that differs from one recording to the next, over all buckets.
+/// A value that differs between consecutive recordings and covers all buckets.
 fn value(turn: u64) -> f64 {
     (turn * 6_180_339 % 100_000) as f64 / 10.0
 }
 
-/// The time that one thread needs for `n` recordings while `threads` do as many each. What `record` is given is its turn.
+/// Mean time per thread of `n` recordings on each of `threads` threads. `record` gets the number of the recording.
 fn timed(threads: usize, n: u64, recording: &Recording, record: &(impl Fn(u64) + Sync)) -> Duration {
     let stretches = || (0..n).step_by(STRETCH as usize).map(|from| from..n.min(from + STRETCH));
     let barrier = Barrier::new(threads);
@@ -154,7 +153,7 @@ fn timed(threads: usize, n: u64, recording: &Recording, record: &(impl Fn(u64) +
     })
 }
 
-/// Measures what `make` makes under each recorder, in the field of `group`, under the name of `how`.
+/// Measures the operation that `make` returns, with each recorder. `how` becomes part of the benchmark's name.
 fn under_each<R: Fn(u64) + Sync>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     threads: usize,
@@ -168,7 +167,7 @@ fn under_each<R: Fn(u64) + Sync>(
     }
 }
 
-/// As [`under_each`], for an instrument of OpenTelemetry's own.
+/// Like [`under_each`], for OpenTelemetry's own instruments.
 fn under_own<R: Fn(u64) + Sync>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     threads: usize,
@@ -189,7 +188,7 @@ fn group(c: &mut Criterion, name: impl Into<String>) -> BenchmarkGroup<'_, WallT
     group
 }
 
-/// Two labels, as OpenTelemetry has them.
+/// Two labels as OpenTelemetry attributes.
 fn labels() -> [KeyValue; 2] {
     [KeyValue::new("status", "ok"), KeyValue::new("payment", "card")]
 }
@@ -263,7 +262,7 @@ fn histograms(c: &mut Criterion) {
     }
 }
 
-/// From one thread to one per core, doubling; two at least, whatever the machine.
+/// 1, 2, 4, … up to one thread per core; at least 1 and 2.
 fn thread_counts() -> Vec<usize> {
     let most = thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
     let mut counts: Vec<usize> =
@@ -272,7 +271,7 @@ fn thread_counts() -> Vec<usize> {
     counts
 }
 
-/// Which series a turn goes to, of so many.
+/// The series that a recording goes to, out of `of`.
 fn series(turn: u64, of: usize) -> usize {
     turn as usize % of
 }
@@ -314,7 +313,7 @@ fn threads(c: &mut Criterion) {
     }
 }
 
-/// Holds what [`timed`] records against what it was asked for: whatever it left out would look fast.
+/// Checks that [`timed`] makes every recording: anything left out would look fast.
 fn recorded(_: &mut Criterion) {
     const TURNS: u64 = 3 * STRETCH + 5;
     let prometheus = PrometheusBuilder::new().build_recorder();

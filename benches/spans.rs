@@ -1,29 +1,28 @@
-//! The cost of a span by its parts: one rung after the other is put under the same code.
+//! Cost of a span, and where it arises: the same code runs on one rung of the stack after the other.
 //!
-//! - `create`, `enter`, `exit`, `close`: the parts of a span's life, each timed by itself; `whole` is all of them, one
-//!   after the other. No fields, or three. Each reading of the clock covers [`DEPTH`] spans, entered one within the
-//!   other, so what it costs itself is a few nanoseconds of each figure.
-//! - `nested`: a tree of spans, each the child of the one before, 1 and 10 deep; the time is that of the tree.
-//! - `context`: the W3C headers of a caller read and written, trace context alone and with baggage: by OpenTelemetry's
-//!   propagators and by `slim`. To continue a trace is to read the headers and to put a span under what they say.
+//! - `create`, `enter`, `exit`, `close`: the phases of a span's life, each timed separately; `whole` is all of them. Without
+//!   fields or with three. Each clock reading covers [`DEPTH`] nested spans, so it adds only a few nanoseconds to each
+//!   figure.
+//! - `nested`: a chain of nested spans, 1 and 10 deep; the time is that of the whole chain.
+//! - `context`: reads and writes a caller's W3C headers, trace context alone and with baggage, with OpenTelemetry's
+//!   propagators and with `slim`. Continuing a trace means reading the headers and setting the span's parent.
 //!
 //! The rungs:
 //!
-//! - `no subscriber`: nothing listens;
-//! - `filtered by level`: a subscriber that wants warnings, and the spans are INFO;
-//! - `registry`: the span exists, and no layer looks at it;
+//! - `no subscriber`: nothing is installed;
+//! - `filtered by level`: a subscriber for warnings, while the spans are INFO;
+//! - `registry`: the span exists, but there is no layer;
 //! - `sampled out`: tracing-opentelemetry with a sampler that records nothing;
-//! - `null exporter`: every span is handed over, one at a time, to an exporter that drops it;
-//! - `batch`: every span goes to the batch processor's queue, whose exporter drops it;
-//! - `slim`: every span is written as OTLP into the queue of `slim`, which sends it to a sink.
+//! - `null exporter`: every span is passed, one at a time, to an exporter that drops it;
+//! - `batch`: every span goes through the batch processor's queue to an exporter that drops it;
+//! - `slim`: every span is encoded as OTLP into the queue of `slim`, which sends it to a sink.
 //!
-//! Queues are emptied between [`STRETCH`]es, off the clock, and are never full: these figures are the cost to the thread that
-//! makes the spans. A queue that overflows would make a span cheaper, so each rung checks that none did and that it saw
-//! the spans it should.
+//! Queues are emptied between [`STRETCH`]es, off the clock, so the figures are the cost on the thread that creates the
+//! spans. An overflowing queue would make spans look cheaper; each rung therefore checks that all of its spans arrived.
 //!
-//! `tracing` keeps per call in the code whether anybody wants it, over all subscribers that live. Each rung lives alone,
-//! and what is kept is made anew when it begins. Its subscriber is set for its thread; one that is set for the process is
-//! found without a look at the thread, which makes a span a little cheaper.
+//! `tracing` caches for each callsite whether any live subscriber is interested. Each rung is alone, and the cache is
+//! rebuilt when it starts. Its subscriber is thread-local; a global one is found without a thread-local lookup, which makes
+//! a span slightly cheaper.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -51,21 +50,21 @@ use tracing::{Dispatch, Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::layer::SubscriberExt;
 
-/// Spans between which the queues are emptied: half of what they hold.
+/// Number of spans between two flushes: half of the queue's capacity.
 const STRETCH: u64 = 1_024;
-/// Size of the queues: the SDK's default.
+/// Capacity of the queues: the SDK's default.
 const QUEUE: usize = 2_048;
-/// Spans that one reading of the clock covers.
+/// Spans per clock reading.
 const DEPTH: usize = 8;
-/// Long enough that nothing is sent before it is asked for.
+/// Long enough that nothing is sent without a flush.
 const NEVER: Duration = Duration::from_hours(1);
-/// Long enough for a stretch to be sent on any machine.
+/// Time-out of a flush: long enough on any machine.
 const SENT: Duration = Duration::from_mins(1);
 
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const BAGGAGE: &str = "user_id=user-1,region=north";
 
-/// Drops the spans that it is given, and counts them.
+/// An exporter that counts and drops spans.
 #[derive(Clone, Debug, Default)]
 struct Null(Arc<AtomicU64>);
 
@@ -76,18 +75,18 @@ impl SpanExporter for Null {
     }
 }
 
-/// The subscriber under the code that makes spans.
+/// The stack that handles the spans.
 struct Rung {
-    /// `None` without one.
+    /// `None` if nothing is installed.
     dispatch: Option<Dispatch>,
     output: Output,
 }
 
 /// Where a rung's spans go.
 enum Output {
-    /// The spans are not even made.
+    /// The spans are disabled.
     Disabled,
-    /// They end where they are.
+    /// The spans are not exported.
     Nowhere,
     Sdk {
         provider: SdkTracerProvider,
@@ -153,10 +152,10 @@ impl Rung {
         Self { dispatch, output: Output::Slim { slim, receiver, _sink: sink } }
     }
 
-    /// Runs `f` above the rung.
+    /// Runs `f` with the rung installed.
     fn under<T>(&self, f: impl FnOnce() -> T) -> T {
         let above = || {
-            // Where there is one subscriber alone, `tracing` asks the one of this thread: so not before it is set.
+            // A single subscriber is asked through this thread, so the cache must be rebuilt after it is set.
             tracing::callsite::rebuild_interest_cache();
             f()
         };
@@ -166,7 +165,7 @@ impl Rung {
         }
     }
 
-    /// Takes out what waits in a queue.
+    /// Flushes the queue.
     fn empty(&self) {
         match &self.output {
             Output::Disabled | Output::Nowhere => {}
@@ -175,7 +174,7 @@ impl Rung {
         }
     }
 
-    /// Holds the spans that came out against the `made` ones.
+    /// Checks that all `made` spans were exported.
     fn check(self, made: u64) {
         match self.output {
             Output::Disabled | Output::Nowhere => {}
@@ -192,7 +191,7 @@ impl Rung {
     }
 }
 
-/// Something of which each measurement has its own, with its name.
+/// A name, and a constructor that each measurement calls.
 type Named<T> = (&'static str, fn() -> T);
 
 const RUNGS: [Named<Rung>; 7] = [
@@ -213,7 +212,7 @@ fn with_fields() -> Span {
     info_span!("order", user = black_box("user-1"), items = black_box(3), amount = black_box(10.5))
 }
 
-/// A part of a span's life.
+/// A phase of a span's life.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Part {
     Create,
@@ -222,7 +221,7 @@ enum Part {
     Close,
 }
 
-/// Runs `life`, and times it where it is the part that is `asked` for.
+/// Runs `life`, and times it if `asked`.
 fn clocked<T>(asked: bool, life: impl FnOnce() -> T) -> (Duration, T) {
     if !asked {
         return (Duration::ZERO, life());
@@ -232,7 +231,7 @@ fn clocked<T>(asked: bool, life: impl FnOnce() -> T) -> (Duration, T) {
     (started.elapsed(), lived)
 }
 
-/// Lets [`DEPTH`] spans live, and times one part of their lives.
+/// Creates, enters, exits and closes [`DEPTH`] spans, and times one of these phases.
 fn live(part: Part, make: fn() -> Span) -> Duration {
     let (create, spans): (_, [Span; DEPTH]) = clocked(part == Part::Create, || std::array::from_fn(|_| make()));
     let (enter, entered) = clocked(part == Part::Enter, || spans.each_ref().map(Span::enter));
@@ -241,17 +240,13 @@ fn live(part: Part, make: fn() -> Span) -> Duration {
     create + enter + exit + close
 }
 
-/// Times `life` under a rung, so many `spans` at a time, and checks that all of them came out. What `life` returns is the
-/// time that counts.
+/// Benchmarks `life`, which makes this many `spans` on a rung and returns the time to count. Checks that all spans were
+/// exported.
 fn measure(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, rung: Rung, spans: u64, life: impl Fn() -> Duration) {
     let mut made = 0;
     rung.under(|| {
         let disabled = matches!(rung.output, Output::Disabled);
-        assert_eq!(
-            without_fields().is_disabled(),
-            disabled,
-            "whether somebody wants the span is known from another rung"
-        );
+        assert_eq!(without_fields().is_disabled(), disabled, "the interest cache is from another rung");
         made += 1;
         group.bench_function(name, |b: &mut Bencher<'_>| {
             b.iter_custom(|n| {
@@ -327,7 +322,7 @@ fn nested(c: &mut Criterion) {
     }
 }
 
-/// The headers of a caller.
+/// A caller's request headers.
 fn headers(baggage: bool) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("traceparent", http::HeaderValue::from_static(TRACEPARENT));

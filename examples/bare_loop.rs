@@ -1,8 +1,8 @@
-//! The least that an open-loop generator can do: one thread around `epoll_pwait2`, no runtime, no parser worth the name.
+//! A minimal open-loop generator: one thread around `epoll_pwait2`, without a runtime and almost without a parser.
 //!
-//! It is what `otelbench load --pacing timer` is held against: both sleep to each arrival, so what the latter spends more is
-//! what its runtime, its tasks and its account cost. It speaks to servers whose answers are all alike and small, such as
-//! examples/judge.rs; nothing it does is meant for others. The report has the keys of `otelbench load --format json`.
+//! It is the lower bound for `otelbench load --pacing timer`: both sleep until each arrival, so the difference is the cost of
+//! the runtime, the tasks and the counts. It works only with servers whose responses are small and all alike, such as
+//! examples/judge.rs. The report has the keys of `otelbench load --format json`.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -19,25 +19,25 @@ use serde_json::{Value, json};
 
 const BODY: &str = r#"{"user":"u-1","items":["book"],"quantity":1,"amount":9.5}"#;
 const LONGEST_NS: u64 = 3_600_000_000_000;
-/// More than any answer of the judge.
+/// More than any response of the judge, in bytes.
 const LONGEST_ANSWER: usize = 4096;
 
 #[derive(Debug, Parser)]
 struct Args {
-    /// The server
+    /// Address of the server
     addr: SocketAddr,
     /// Requests per second, evenly spaced
     #[arg(long, default_value = "10000")]
     rps: u64,
-    /// How long they are due
+    /// Length of the schedule, in seconds
     #[arg(long, default_value = "5")]
     seconds: u64,
-    /// Keep-alive connections
+    /// Number of keep-alive connections
     #[arg(long, default_value = "16")]
     connections: usize,
 }
 
-/// A request that is under way.
+/// A request in flight.
 #[derive(Clone, Copy)]
 struct Sent {
     intended: Instant,
@@ -56,7 +56,7 @@ struct Loop {
 
 fn main() -> io::Result<()> {
     let args = Args::parse();
-    // Sleeps may end this late at the kernel's convenience; 50 µs unless told otherwise.
+    // The kernel may delay wake-ups by the timer slack, 50 µs by default.
     set_timerslack(1)?;
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     let mut connections = Vec::new();
@@ -113,7 +113,7 @@ impl Loop {
             let timeout = if next < arrivals { due(next) } else { Instant::now() + Duration::from_secs(1) };
             let mut events = [EpollEvent::empty(); 64];
             for event in wait(epoll, &mut events, timeout.saturating_duration_since(Instant::now()))? {
-                // In range: it is what was registered.
+                // In range: it was registered from a `usize`.
                 self.receive(event.data() as usize)?;
             }
         }
@@ -137,7 +137,7 @@ impl Loop {
         };
         let completed = Instant::now();
         if !answer[..length].starts_with(b"HTTP/1.1 200") {
-            return Err(io::Error::other("the server closed or answered otherwise than expected"));
+            return Err(io::Error::other("the server closed the connection or sent an unexpected response"));
         }
         if let Some(Sent { intended, written }) = sent.take() {
             let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
@@ -150,13 +150,13 @@ impl Loop {
     }
 }
 
-/// Waits for events, and no longer than so long; to the nanosecond, which `epoll_wait` cannot.
+/// Waits for events with a time-out in nanoseconds, which `epoll_wait` does not support.
 #[expect(unsafe_code, reason = "nix has no epoll_pwait2")]
 fn wait<'a>(epoll: &Epoll, events: &'a mut [EpollEvent], timeout: Duration) -> io::Result<&'a [EpollEvent]> {
     let timeout = nix::sys::time::TimeSpec::from_duration(timeout);
     let room = i32::try_from(events.len()).unwrap_or(i32::MAX);
-    // SAFETY: the kernel writes at most `room` events where as many may stand, `EpollEvent` being a transparent
-    // `epoll_event`, and reads `timeout`; both live until after the call. No signal mask is given.
+    // SAFETY: the kernel writes at most `room` events into a slice of that length, `EpollEvent` is a transparent
+    // `epoll_event`, and `timeout` is only read; both outlive the call. There is no signal mask.
     let ready = unsafe {
         let (events, timeout) = (events.as_mut_ptr().cast(), std::ptr::from_ref(timeout.as_ref()));
         libc::epoll_pwait2(epoll.0.as_raw_fd(), events, room, timeout, std::ptr::null())

@@ -1,14 +1,14 @@
-//! A trivial server that judges load generators: it stamps every arrival and tells how far from a constant rate they lay.
+//! A trivial server that judges load generators: it timestamps every arrival and reports the deviation from a constant rate.
 //!
 //! | route | answer |
 //! | --- | --- |
-//! | `GET /`, `POST /order` | a small fixed body; the handler's entry, with the body read, is the arrival |
-//! | `POST /reset` | forgets everything so far |
-//! | `GET /stats?rate=R` | what arrived since the reset, held against R per second; without `rate`, no lateness |
+//! | `GET /`, `POST /order` | a small fixed body; the arrival is timestamped when the request body has been read |
+//! | `POST /reset` | forgets all arrivals |
+//! | `GET /stats?rate=R` | statistics since the reset, compared with R requests per second; without `rate`, no lateness |
 //!
-//! No generator tells the judge when it meant to send, so the schedule is fitted: the latest one of rate R for which no
-//! arrival is early. The fit is generous to every generator alike: a delay that all arrivals share is not seen. What the
-//! wire and this one thread add is in the lateness too, and the same for all. The judge shares no code with otelbench.
+//! The judge does not know when a generator meant to send, so it fits the schedule: the latest one with rate R for which no
+//! arrival is early. The fit favours all generators alike: it cannot see a delay that all arrivals share. Lateness also
+//! contains the delay of the network and of this thread, which is the same for all. The judge shares no code with otelbench.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -27,24 +27,24 @@ use nix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-/// Arrivals there is room for before the buffer has to grow: 40 s at 100 000 per second.
+/// Initial capacity of the buffer, in arrivals: 40 s at 100 000 per second.
 const ROOM: usize = 4_000_000;
-/// From the first arrival on, time whose arrivals are counted but not held against a schedule: some generators open
-/// their connections one after another, and would be judged by that for the rest of the play.
+/// Time from the first arrival during which arrivals are counted but not compared with the schedule: some generators open
+/// their connections one by one, and the fit would carry that delay through the whole run.
 const START_UP: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Parser)]
 struct Args {
-    /// Where to listen; port 0 takes a free one. The address is the first line on stdout
+    /// Address to listen on; port 0 takes a free port. The address is printed as the first line on stdout
     #[arg(long, default_value = "127.0.0.1:0")]
     addr: SocketAddr,
 }
 
-/// What one generator did.
+/// The arrivals since the last reset.
 struct Play {
     since: Instant,
     cpu: Duration,
-    /// In nanoseconds from `since`; in order, because one thread stamps.
+    /// In nanoseconds from `since`; sorted, because a single thread takes the timestamps.
     arrivals: Vec<u64>,
 }
 
@@ -63,11 +63,11 @@ async fn main() -> io::Result<()> {
         .route("/order", post(arrive))
         .route("/reset", post(reset))
         .route("/stats", get(stats));
-    // Without it an answer may wait for the acknowledgement of the last.
+    // Without it, Nagle's algorithm may delay a response until the last one is acknowledged.
     serve(listener.tap_io(|stream| drop(stream.set_nodelay(true))), routes).await
 }
 
-/// The process's CPU time so far.
+/// CPU time of this process so far.
 fn cpu() -> Duration {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).expect("Linux keeps this clock for every process").into()
 }
@@ -94,16 +94,16 @@ async fn stats(RawQuery(query): RawQuery) -> Response {
     }
 }
 
-/// What arrived since the reset. What cannot be told is null.
+/// The statistics since the reset, as JSON. Unknown values are null.
 fn report(rate: Option<f64>) -> String {
     PLAY.with_borrow(|play| {
         let cpu = cpu().saturating_sub(play.cpu);
         let Play { arrivals, .. } = play;
         let seconds = arrivals.last().zip(arrivals.first()).map_or(0.0, |(last, first)| (last - first) as f64 / 1e9);
         let judged = settled(arrivals);
-        // Arrivals of one moment are stamped as far apart as this thread takes to answer one, 5 µs or so: below 5 µs
-        // the share varies with the server's speed, below 20 µs it is the generator's.
-        // A quotient of nothing by nothing is not a number, which JSON shows as null.
+        // Simultaneous arrivals get timestamps about 5 µs apart, the time this thread takes to answer one. The share of
+        // gaps below 5 µs therefore depends on the server's speed, the share below 20 µs on the generator.
+        // 0/0 is NaN, which serde_json writes as null.
         json!({
             "count": arrivals.len(),
             "duration_s": seconds,
@@ -122,9 +122,9 @@ fn settled(arrivals: &[u64]) -> &[u64] {
     &arrivals[arrivals.partition_point(|at| *at < from)..]
 }
 
-/// How late arrivals were, in microseconds, against the latest schedule of `rate` for which none is early.
+/// Lateness of the arrivals, in microseconds, against the latest schedule of `rate` for which none is early.
 fn lateness(arrivals: &[u64], rate: f64) -> Value {
-    // How late each is against a schedule that begins at 0; the earliest of them is where the fitted one begins.
+    // Lateness against a schedule that starts at 0; the smallest value is the start of the fitted schedule.
     let mut late: Vec<f64> =
         arrivals.iter().enumerate().map(|(i, at)| (*at as f64 - i as f64 * 1e9 / rate) / 1e3).collect();
     late.sort_by(f64::total_cmp);
@@ -135,7 +135,7 @@ fn lateness(arrivals: &[u64], rate: f64) -> Value {
     json!({ "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": at(1.0) })
 }
 
-/// The share of gaps between neighbours that are shorter than `us` microseconds.
+/// The share of gaps between consecutive arrivals that are shorter than `us` microseconds.
 fn gaps_below(arrivals: &[u64], us: u64) -> f64 {
     let short = arrivals.windows(2).filter(|pair| pair[1] - pair[0] < us * 1_000).count();
     short as f64 / arrivals.len().saturating_sub(1) as f64
@@ -146,19 +146,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lateness_is_what_was_added_to_a_constant_rate() {
+    fn lateness_is_the_delay_added_to_a_constant_rate() {
         let constant: Vec<u64> = (0..1_000).map(|i| 7_777 + i * 100_000).collect();
         assert_eq!(lateness(&constant, 1e4), json!({ "p50": 0.0, "p90": 0.0, "p99": 0.0, "max": 0.0 }));
-        // Ten arrivals in one moment, that of the last.
+        // Ten arrivals at once, when the last of them is due.
         let clumped: Vec<u64> = constant.chunks(10).flat_map(|ten| [ten[9]; 10]).collect();
         assert_eq!(lateness(&clumped, 1e4), json!({ "p50": 400.0, "p90": 800.0, "p99": 900.0, "max": 900.0 }));
-        // A schedule twice as fast was missed by half of the play.
+        // Against twice the rate, the arrivals fall behind by half of the run.
         assert_eq!(lateness(&constant, 2e4)["max"], 49_950.0);
         assert_eq!(lateness(&[], 1e4)["max"], Value::Null);
     }
 
     #[test]
-    fn gaps_and_start_up_end_where_they_say() {
+    fn gaps_and_start_up_exclude_their_upper_bounds() {
         assert!((gaps_below(&[0, 4_999, 9_999], 5) - 0.5).abs() < 1e-12);
         assert_eq!(settled(&[5, 1_000_000_004, 1_000_000_005]), [1_000_000_005]);
     }

@@ -1,4 +1,4 @@
-//! A scenario file, whatever it holds: read and resolved, or refused.
+//! Fuzzes scenario files: any text is resolved or refused, without a panic.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,7 +6,7 @@ use otelbench::experiment::scenario::{Scenario, Settings};
 
 fuzz_target!(|text: &str| {
     let Ok(settings) = toml::from_str::<Settings>(text) else { return };
-    // What is refused is refused in words.
+    // Every error has a message.
     for refused in [Scenario::resolve(settings.clone()).err(), Scenario::of_capacity(settings).err()].into_iter().flatten() {
         assert!(!refused.to_string().is_empty());
     }

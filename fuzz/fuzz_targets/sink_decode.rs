@@ -1,4 +1,4 @@
-//! Whatever is sent to the sink: decoded and tallied as each signal, and read as a fault.
+//! Fuzzes the sink: any payload is decoded and counted as each signal, and parsed as faults.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,7 +10,7 @@ use otelbench::experiment::fault::{Fault, Signal, Timeline};
 use otelbench::sink::{ReceivedTally, TreeShape, items};
 use prost::Message;
 
-/// Items as the generated types find them, or nothing where they refuse the payload.
+/// Number of items according to the generated types; `None` if they reject the payload.
 fn expected(signal: Signal, payload: &[u8]) -> Option<usize> {
     Some(match signal {
         Signal::Traces => {
@@ -45,7 +45,7 @@ fuzz_target!(|payload: &[u8]| {
         let expected = expected(signal, payload);
         let items = items(signal, payload);
         if let Some(expected) = expected {
-            assert_eq!(items, Ok(expected as u64), "{signal} that the generated types read");
+            assert_eq!(items, Ok(expected as u64), "{signal} accepted by the generated types");
         }
         for rejected in [0, 1] {
             let added = tally.add(signal, payload, |n| {
