@@ -1,4 +1,4 @@
-//! A known cost: CPU time that is burnt on purpose, and counted by the clock that the measurement uses.
+//! Injects a known cost: burns CPU time on purpose, measured with the same clock as the experiment.
 
 use std::cell::Cell;
 use std::hint;
@@ -6,26 +6,26 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Debt at which a thread pays. To read the clock takes a good part of a microsecond, of which half before the first reading
-/// and half after the last are burnt on top; paid in portions of this size a cost is right on the mean to a percent or so.
+/// Debt at which a thread starts to burn. Reading the clock takes up to a microsecond, which is burnt on top; in portions of
+/// this size, the mean cost is accurate to about 1 %.
 const PORTION: Duration = Duration::from_micros(30);
 
 thread_local! {
-    /// Nanoseconds of CPU time that this thread has yet to burn; below zero where it burnt too many.
+    /// CPU time in nanoseconds that this thread still has to burn; negative if it has burnt too much.
     static DEBT_NS: Cell<i64> = const { Cell::new(0) };
 }
 
-/// Has the calling thread burn `cost`, now or, with what it owes already, later.
+/// Adds `cost` to the debt of the calling thread, which burns it once [`PORTION`] is reached.
 pub(super) fn owe(cost: Duration) {
-    // In range: a cost of centuries is no cost of a request.
+    // In range: no request costs centuries.
     let debt = DEBT_NS.get() + cost.as_nanos() as i64;
     let paid = if debt >= PORTION.as_nanos() as i64 { burn(debt) } else { 0 };
     DEBT_NS.set(debt - paid);
 }
 
-/// Burns at least so many nanoseconds of this thread's CPU time, and says how many.
+/// Burns at least `ns` nanoseconds of CPU time; returns how many.
 fn burn(ns: i64) -> i64 {
-    // The clock of the own thread is there wherever Linux is; if it fails, nothing is paid and the debt shows it.
+    // Linux always has the clock of the calling thread. If it fails, nothing is burnt and the debt remains.
     let Some(start) = thread_ns() else { return 0 };
     loop {
         hint::spin_loop();
@@ -37,7 +37,7 @@ fn burn(ns: i64) -> i64 {
     }
 }
 
-/// CPU time of the calling thread.
+/// CPU time of the calling thread, in nanoseconds.
 fn thread_ns() -> Option<i64> {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).ok()?;
     Some(time.tv_sec() * 1_000_000_000 + time.tv_nsec())
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_owed_is_burnt_by_the_threads_own_clock_and_not_much_more() {
+    fn the_cpu_time_burnt_matches_the_requested_cost() {
         let burnt = |cost: Duration, times: u32| {
             std::thread::spawn(move || {
                 let start = thread_ns().unwrap();
@@ -62,7 +62,7 @@ mod tests {
         for cost in [Duration::from_nanos(300), Duration::from_micros(3), Duration::from_micros(30)] {
             let owed = cost.as_nanos() as i64 * 10_000;
             let paid = burnt(cost, 10_000) - nothing;
-            // The readings around a portion are on nobody's account, and dear on some virtual machines.
+            // Reading the clock around a portion is not accounted for, and slow on some virtual machines.
             assert!(paid > owed * 9 / 10 && paid < owed * 3 / 2, "{paid} of {owed}");
         }
     }

@@ -1,4 +1,4 @@
-//! How the handlers record. One implementation per style, chosen at compile time, so no style pays for another.
+//! Instrumentation styles of the handlers. Each style is a type chosen at compile time, so none pays for the others.
 
 use std::time::Instant;
 
@@ -10,46 +10,46 @@ use otelbench_slim as slim;
 use tracing::{Instrument, Span, debug_span, field, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::order::{Order, Receipt, Rejection};
+use super::order::{Order, OrderError, Receipt};
 use crate::experiment::service::{ORDER_LATENCY, ORDERS_TOTAL};
 
-/// What an order comes to.
-pub(super) type Outcome = Result<Receipt, Rejection>;
+/// The result of processing an order.
+pub(super) type OrderResult = Result<Receipt, OrderError>;
 
-/// What can run in a task of its own.
+/// A future that can be spawned as a task.
 pub(super) trait Task: Future<Output: Send> + Send + 'static {}
 
 impl<F: Future<Output: Send> + Send + 'static> Task for F {}
 
-/// Wraps each step of an order in what is recorded about it.
+/// Instruments each step of an order.
 pub(super) trait Instruments: Clone + Send + Sync + 'static {
     /// Around the whole order, which continues the caller's trace.
     fn order(
         &self,
         headers: &HeaderMap,
-        order: impl Future<Output = Outcome> + Send,
-    ) -> impl Future<Output = Outcome> + Send;
+        order: impl Future<Output = OrderResult> + Send,
+    ) -> impl Future<Output = OrderResult> + Send;
 
     /// Around the reservation.
     fn inventory<T>(&self, step: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send;
 
-    /// Around the payment of an order, which runs in a task of its own.
+    /// Around the payment, which runs in a spawned task.
     fn payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output>;
 
-    /// Around the same where another service makes the payment, and is the one to note for whom.
+    /// Around the call of a remote payment service, which itself records the user.
     fn remote_payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output>;
 
-    /// Tells another service, in the headers of a request to it, which trace it is part of and what the caller's baggage is.
+    /// Adds trace context and baggage to the headers of a request to another service.
     fn inject(&self, headers: &mut HeaderMap);
 }
 
-/// Wraps a payment in what the payment service records about it.
+/// Instruments a payment in the payment service.
 pub(super) trait Accepting: Clone + Send + Sync + 'static {
-    /// Around the payment, which continues the trace of the order's service.
+    /// Around the payment, which continues the trace of the order service.
     fn accept<T>(&self, headers: &HeaderMap, step: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send;
 }
 
-/// No instrumentation calls at all.
+/// No instrumentation at all.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bare;
 
@@ -57,8 +57,8 @@ impl Instruments for Bare {
     fn order(
         &self,
         _: &HeaderMap,
-        order: impl Future<Output = Outcome> + Send,
-    ) -> impl Future<Output = Outcome> + Send {
+        order: impl Future<Output = OrderResult> + Send,
+    ) -> impl Future<Output = OrderResult> + Send {
         order
     }
 
@@ -83,44 +83,44 @@ impl Accepting for Bare {
     }
 }
 
-/// Counts in one way and makes spans in another.
+/// Combines a style of metrics with a style of spans.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Recording<C, S> {
-    /// What counts orders.
+    /// Records the metrics.
     pub(super) counting: C,
-    /// What makes their spans.
+    /// Creates the spans.
     pub(super) spans: S,
 }
 
-/// Counts an order that is done.
+/// Records the metrics of an order.
 pub(super) trait Counting: Clone + Send + Sync + 'static {
-    /// Counts an order that came to this, after so many milliseconds.
-    fn count(&self, outcome: &Outcome, latency_ms: f64);
+    /// Counts a processed order and records its latency.
+    fn count(&self, outcome: &OrderResult, latency_ms: f64);
 }
 
-/// Makes the spans of an order.
+/// Creates the spans of an order.
 pub(super) trait Spans: Clone + Send + Sync + 'static {
     /// Around the whole order, which continues the caller's trace.
     fn order(
         &self,
         headers: &HeaderMap,
-        order: impl Future<Output = Outcome> + Send,
-    ) -> impl Future<Output = Outcome> + Send;
+        order: impl Future<Output = OrderResult> + Send,
+    ) -> impl Future<Output = OrderResult> + Send;
 
     /// Around the reservation.
     fn inventory<T>(&self, step: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send {
         step.instrument(inventory_span())
     }
 
-    /// Around the payment of an order, which runs in a task of its own.
+    /// Around the payment, which runs in a spawned task.
     fn payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output>;
 
-    /// Around the same where another service makes the payment.
+    /// Around the call of a remote payment service.
     fn remote_payment<F: Task>(&self, order: Order, step: impl FnOnce(Order) -> F) -> impl Task<Output = F::Output> {
         step(order).instrument(payment_span())
     }
 
-    /// Tells another service which trace it is part of and what the caller's baggage is.
+    /// Adds trace context and baggage to the headers of a request to another service.
     fn inject(&self, headers: &mut HeaderMap) {
         Context::map_current(|cx| {
             global::get_text_map_propagator(|propagator| propagator.inject_context(cx, &mut HeaderInjector(headers)));
@@ -132,8 +132,8 @@ impl<C: Counting, S: Spans> Instruments for Recording<C, S> {
     fn order(
         &self,
         headers: &HeaderMap,
-        order: impl Future<Output = Outcome> + Send,
-    ) -> impl Future<Output = Outcome> + Send {
+        order: impl Future<Output = OrderResult> + Send,
+    ) -> impl Future<Output = OrderResult> + Send {
         let started = Instant::now();
         let counted = async move {
             let outcome = order.await;
@@ -160,21 +160,21 @@ impl<C: Counting, S: Spans> Instruments for Recording<C, S> {
     }
 }
 
-/// The names of what is counted.
+/// Metric names.
 const TOTAL: &str = ORDERS_TOTAL;
 const ERRORS: &str = "orders.errors";
 const LATENCY: &str = ORDER_LATENCY;
 
-fn status(outcome: &Outcome) -> &'static str {
+fn status(outcome: &OrderResult) -> &'static str {
     if outcome.is_ok() { "ok" } else { "error" }
 }
 
-/// The macros of `metrics` at every call.
+/// The macros of `metrics` on every order.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ByMacros;
 
 impl Counting for ByMacros {
-    fn count(&self, outcome: &Outcome, latency_ms: f64) {
+    fn count(&self, outcome: &OrderResult, latency_ms: f64) {
         metrics::counter!(TOTAL).increment(1);
         if outcome.is_err() {
             metrics::counter!(ERRORS).increment(1);
@@ -183,23 +183,23 @@ impl Counting for ByMacros {
     }
 }
 
-/// As [`ByMacros`], with an event for each order.
+/// Like [`ByMacros`], plus a log event for each order.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WithEvents;
 
 impl Counting for WithEvents {
-    fn count(&self, outcome: &Outcome, latency_ms: f64) {
+    fn count(&self, outcome: &OrderResult, latency_ms: f64) {
         ByMacros.count(outcome, latency_ms);
         tracing::info!(status = status(outcome), latency_ms, "order processed");
     }
 }
 
-/// As [`ByMacros`], with the user on every metric: one series for each who ever ordered.
+/// Like [`ByMacros`], with a user label on every metric: one series per user, a cardinality problem.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ByUser;
 
 impl Counting for ByUser {
-    fn count(&self, outcome: &Outcome, latency_ms: f64) {
+    fn count(&self, outcome: &OrderResult, latency_ms: f64) {
         let user = baggage_user().unwrap_or_default();
         metrics::counter!(TOTAL, "user_id" => user.clone()).increment(1);
         if outcome.is_err() {
@@ -209,7 +209,7 @@ impl Counting for ByUser {
     }
 }
 
-/// Handles of `metrics` that are registered once.
+/// Handles of `metrics`, registered once.
 #[derive(Clone, Debug)]
 pub(super) struct ByHandles {
     total: metrics::Counter,
@@ -219,7 +219,7 @@ pub(super) struct ByHandles {
 }
 
 impl ByHandles {
-    /// Registers them with the recorder that is installed.
+    /// Registers the handles with the installed recorder.
     pub(super) fn register() -> Self {
         Self {
             total: metrics::counter!(TOTAL),
@@ -231,7 +231,7 @@ impl ByHandles {
 }
 
 impl Counting for ByHandles {
-    fn count(&self, outcome: &Outcome, latency_ms: f64) {
+    fn count(&self, outcome: &OrderResult, latency_ms: f64) {
         self.total.increment(1);
         if outcome.is_ok() {
             self.latency_ok.record(latency_ms);
@@ -242,7 +242,7 @@ impl Counting for ByHandles {
     }
 }
 
-/// OpenTelemetry's instruments, made once.
+/// OpenTelemetry instruments, created once.
 #[derive(Clone, Debug)]
 pub(super) struct ByOpenTelemetry {
     total: opentelemetry::metrics::Counter<u64>,
@@ -253,7 +253,7 @@ pub(super) struct ByOpenTelemetry {
 }
 
 impl ByOpenTelemetry {
-    /// Makes them with the meter provider that is installed.
+    /// Creates the instruments with the installed meter provider.
     pub(super) fn register() -> Self {
         let meter = global::meter("otelbench");
         Self {
@@ -267,7 +267,7 @@ impl ByOpenTelemetry {
 }
 
 impl Counting for ByOpenTelemetry {
-    fn count(&self, outcome: &Outcome, latency_ms: f64) {
+    fn count(&self, outcome: &OrderResult, latency_ms: f64) {
         self.total.add(1, &[]);
         if outcome.is_ok() {
             self.latency.record(latency_ms, &self.ok);
@@ -278,7 +278,7 @@ impl Counting for ByOpenTelemetry {
     }
 }
 
-/// Each step runs within its span, and the payment's goes with its task: as the documentation of `tracing` has it.
+/// Each step runs in its own span, and the payment's span moves into the spawned task, as the `tracing` docs recommend.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Instrumented;
 
@@ -286,8 +286,8 @@ impl Spans for Instrumented {
     fn order(
         &self,
         headers: &HeaderMap,
-        order: impl Future<Output = Outcome> + Send,
-    ) -> impl Future<Output = Outcome> + Send {
+        order: impl Future<Output = OrderResult> + Send,
+    ) -> impl Future<Output = OrderResult> + Send {
         order.instrument(order_span(headers))
     }
 
@@ -303,8 +303,8 @@ impl Accepting for Instrumented {
     }
 }
 
-/// As [`Instrumented`], by someone who debugged with real orders and left it at that: card number and e-mail address stand
-/// on the payment's span and in an event, and the reservation has one more span, for debugging.
+/// Like [`Instrumented`], with leftovers of a debugging session: card number and e-mail address are recorded on the payment
+/// span and in an event, and the reservation has an extra debug span.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Careless;
 
@@ -312,8 +312,8 @@ impl Spans for Careless {
     fn order(
         &self,
         headers: &HeaderMap,
-        order: impl Future<Output = Outcome> + Send,
-    ) -> impl Future<Output = Outcome> + Send {
+        order: impl Future<Output = OrderResult> + Send,
+    ) -> impl Future<Output = OrderResult> + Send {
         Instrumented.order(headers, order)
     }
 
@@ -336,7 +336,7 @@ impl Spans for Careless {
     }
 }
 
-/// The payment's span, with all there is to know about who pays.
+/// The payment span, with the customer's personal data.
 fn talkative_span(order: &Order) -> Span {
     let (card, email) = (order.card.as_deref(), order.email.as_deref());
     let span = info_span!("charge_payment", user_id = field::Empty, card, email);
@@ -346,7 +346,7 @@ fn talkative_span(order: &Order) -> Span {
     span
 }
 
-/// As [`Instrumented`], but the payment's span is made in the spawned task, where no span is current.
+/// Like [`Instrumented`], but the payment span is created inside the spawned task, where no span is current.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BareSpawn;
 
@@ -354,8 +354,8 @@ impl Spans for BareSpawn {
     fn order(
         &self,
         headers: &HeaderMap,
-        order: impl Future<Output = Outcome> + Send,
-    ) -> impl Future<Output = Outcome> + Send {
+        order: impl Future<Output = OrderResult> + Send,
+    ) -> impl Future<Output = OrderResult> + Send {
         Instrumented.order(headers, order)
     }
 
@@ -370,8 +370,9 @@ impl Spans for BareSpawn {
     }
 }
 
-/// The article's handler as near as it compiles. Its guard, held across an `.await`, is not `Send`, and axum takes no such
-/// handler; so each guard is dropped before, and what is awaited runs in no span. The payment is spawned bare.
+/// The handler of a published article, changed only as far as needed to compile. A span guard held across an `.await` is not
+/// `Send`, and axum rejects such a handler; so each guard is dropped before the `.await`, and the awaited step runs outside
+/// its span. The payment task is spawned without a span.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Naive;
 
@@ -379,8 +380,8 @@ impl Spans for Naive {
     fn order(
         &self,
         headers: &HeaderMap,
-        order: impl Future<Output = Outcome> + Send,
-    ) -> impl Future<Output = Outcome> + Send {
+        order: impl Future<Output = OrderResult> + Send,
+    ) -> impl Future<Output = OrderResult> + Send {
         entered_once(order_span(headers), order)
     }
 
@@ -402,7 +403,7 @@ async fn entered_once<T>(span: Span, step: impl Future<Output = T> + Send) -> T 
     step.await
 }
 
-/// As [`Instrumented`], by spans of [`slim`].
+/// Like [`Instrumented`], with the spans of [`slim`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slim;
 
@@ -410,8 +411,8 @@ impl Spans for Slim {
     fn order(
         &self,
         headers: &HeaderMap,
-        order: impl Future<Output = Outcome> + Send,
-    ) -> impl Future<Output = Outcome> + Send {
+        order: impl Future<Output = OrderResult> + Send,
+    ) -> impl Future<Output = OrderResult> + Send {
         order.instrument(continuing_slim(info_span!("process_order"), headers))
     }
 
@@ -422,7 +423,7 @@ impl Spans for Slim {
     fn inject(&self, headers: &mut HeaderMap) {
         let span = Span::current();
         for (name, value) in [("traceparent", slim::traceparent(&span)), ("baggage", slim::baggage_header(&span))] {
-            // Both are made of what came in a header.
+            // Both values were parsed from headers, so they are valid ones.
             if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
                 headers.insert(name, value);
             }
@@ -436,7 +437,7 @@ impl Accepting for Slim {
     }
 }
 
-/// The span, which has just been made, as part of the caller's trace.
+/// Makes the new span part of the caller's trace.
 fn continuing_slim(span: Span, headers: &HeaderMap) -> Span {
     let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     if let Some(caller) = header("traceparent") {
@@ -445,7 +446,7 @@ fn continuing_slim(span: Span, headers: &HeaderMap) -> Span {
     span
 }
 
-/// The span, with a note of for whom the payment is.
+/// Records the user from the baggage on the payment span.
 fn charged_slim(span: Span) -> Span {
     if let Some(user) = slim::baggage(&span, "user_id") {
         span.record("user_id", user);
@@ -457,10 +458,10 @@ fn order_span(headers: &HeaderMap) -> Span {
     continuing(info_span!("process_order"), headers)
 }
 
-/// The span, which has just been made, as part of the caller's trace.
+/// Makes the new span part of the caller's trace.
 fn continuing(span: Span, headers: &HeaderMap) -> Span {
     let caller = global::get_text_map_propagator(|propagator| propagator.extract(&HeaderExtractor(headers)));
-    // Fails where no subscriber builds OpenTelemetry spans; there is then no trace to continue.
+    // Fails if no subscriber creates OpenTelemetry spans; then there is no trace to continue.
     let _ = span.set_parent(caller);
     span
 }
@@ -477,7 +478,7 @@ fn accepted_span() -> Span {
     info_span!("accept_payment", user_id = field::Empty)
 }
 
-/// Notes on the payment's span for whom it is, as told by the caller's baggage.
+/// Records the user from the baggage on the payment span.
 async fn charged<T>(step: impl Future<Output = T>) -> T {
     let span = Span::current();
     if !span.is_disabled()
@@ -488,7 +489,7 @@ async fn charged<T>(step: impl Future<Output = T>) -> T {
     step.await
 }
 
-/// The user that the caller's baggage names.
+/// The user in the caller's baggage.
 fn baggage_user() -> Option<String> {
     Context::map_current(|cx| cx.baggage().get("user_id").map(|user| user.as_str().to_owned()))
 }

@@ -1,9 +1,9 @@
-//! The order service: a small axum service with the shape of a real one.
+//! The order service: a small axum service built like a real one.
 //!
-//! `POST /order` processes an order: it reserves the inventory and, holding that reservation, charges the payment in a
-//! task of its own, or has a second service charge it, with `POST /payment`. Each step is a span, each order a count and a
-//! latency. The handlers are written once, generic over `Instruments` and `Payments`. The service knows nothing of where
-//! telemetry goes.
+//! `POST /order` processes an order: it reserves the inventory and, while holding the reservation, charges the payment in a
+//! spawned task, or through a second service with `POST /payment`. Each step is a span; each order is counted and its
+//! latency recorded. The handlers are written once, generic over `Instruments` and `Payments`. The service does not know
+//! where telemetry goes.
 
 mod burn;
 mod instruments;
@@ -34,15 +34,15 @@ use self::instruments::{
     Bare, BareSpawn, ByHandles, ByMacros, ByOpenTelemetry, ByUser, Careless, Counting, Instrumented, Instruments,
     Naive, Recording, Slim, Spans, WithEvents,
 };
-pub use self::order::{Order, Receipt, Rejection};
-use self::payment::{Here, Payments, There};
+pub use self::order::{Order, OrderError, Receipt};
+use self::payment::{LocalPayments, Payments, RemotePayments};
 
-/// Name of the service's worker threads, by which their CPU time is told from others'.
+/// Name of the service's worker threads. The meter attributes CPU time by it.
 pub const THREAD: &str = "service";
-/// Name of the payment service's worker threads, likewise.
+/// Name of the payment service's worker threads.
 pub const PAYMENT_THREAD: &str = "payment";
 
-/// Renders the metrics for a scrape.
+/// Renders the metrics for a Prometheus scrape.
 pub type Scrape = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// How the service is set up, and whom it calls.
@@ -55,7 +55,7 @@ pub struct Config {
 }
 
 #[derive(Clone)]
-struct Shop<I, P> {
+struct ServiceState<I, P> {
     instruments: I,
     payments: P,
 }
@@ -96,8 +96,8 @@ pub fn payment_router(handlers: Handlers, settings: &ServiceSettings) -> Router 
     }
 }
 
-/// `routes` with so much CPU time burnt for each request beside its work: a known cost, to see whether it is found. That of
-/// the call itself comes on top, so what this is compared with burns nothing, by the same call.
+/// Adds a known cost to `routes`: burns `cost` of CPU time per request, to check that the measurement finds it. The call
+/// itself costs a little too, so the baseline must use the same call with a cost of zero.
 pub fn burning(routes: Router, cost: Duration) -> Router {
     routes.layer(MapRequestLayer::new(move |request: Request<Body>| {
         burn::owe(cost);
@@ -116,19 +116,19 @@ fn recorded(counting: impl Counting, spans: impl Spans, config: &Config) -> Rout
 fn orders<I: Instruments>(instruments: I, config: &Config) -> Router {
     let delay = config.settings.payment_delay;
     match config.payment_service {
-        None => shop(instruments, Here { delay }),
-        Some(addr) => shop(instruments, There::at(addr, delay)),
+        None => order_routes(instruments, LocalPayments { delay }),
+        Some(addr) => order_routes(instruments, RemotePayments::at(addr, delay)),
     }
 }
 
-fn shop<I: Instruments, P: Payments>(instruments: I, payments: P) -> Router {
-    Router::new().route("/order", post(place_order::<I, P>)).with_state(Shop { instruments, payments })
+fn order_routes<I: Instruments, P: Payments>(instruments: I, payments: P) -> Router {
+    Router::new().route("/order", post(place_order::<I, P>)).with_state(ServiceState { instruments, payments })
 }
 
-/// Serves `routes` on `listener` until `shutdown`, then answers what is under way, for at most `drain`.
+/// Serves `routes` on `listener` until `shutdown`, then finishes the requests in flight, for at most `drain`.
 ///
 /// # Errors
-/// When the listener fails, or requests are still under way after `drain`.
+/// If the listener fails, or requests are still in flight after `drain`.
 pub async fn run(
     listener: TcpListener,
     routes: Router,
@@ -140,11 +140,11 @@ pub async fn run(
         shutdown.await;
         let _ = stop.send(());
     };
-    // Without it an answer may wait for the acknowledgement of the last; the connection works either way.
+    // Without it, Nagle's algorithm may delay a response until the last one is acknowledged. Failing to set it is harmless.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let serving = axum::serve(listener, routes).with_graceful_shutdown(draining).into_future();
     let overdue = async {
-        // Without a shutdown there is nothing to bound.
+        // The server ended without a shutdown, so there is no drain time.
         if stopped.await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -152,15 +152,15 @@ pub async fn run(
     };
     tokio::select! {
         served = serving => served,
-        () = overdue => Err(io::Error::new(io::ErrorKind::TimedOut, "requests were still under way when the drain time was out")),
+        () = overdue => Err(io::Error::new(io::ErrorKind::TimedOut, "requests were still in flight after the drain time")),
     }
 }
 
-/// Has `routes` answer one request without a socket, on the calling thread, and takes the answer to its end as a client
-/// would. Its status.
+/// Answers one request with `routes`, without a socket, and reads the response body to its end as a client would. Returns
+/// the status.
 ///
 /// # Errors
-/// When the body of the answer breaks off.
+/// If the response body ends with an error.
 pub async fn call(routes: Router, request: Request<Bytes>) -> io::Result<StatusCode> {
     let Ok(answer) = routes.oneshot(request.map(Body::from)).await;
     let (head, mut body) = answer.into_parts();
@@ -171,19 +171,19 @@ pub async fn call(routes: Router, request: Request<Bytes>) -> io::Result<StatusC
 }
 
 async fn place_order<I: Instruments, P: Payments>(
-    State(shop): State<Shop<I, P>>,
+    State(service): State<ServiceState<I, P>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let outcome = shop.instruments.order(&headers, process(&shop, &body)).await;
+    let outcome = service.instruments.order(&headers, process(&service, &body)).await;
     match outcome {
         Ok(receipt) => (StatusCode::OK, axum_json(&receipt)).into_response(),
-        Err(rejection) => rejected(&rejection),
+        Err(error) => rejected(&error),
     }
 }
 
-fn rejected(rejection: &Rejection) -> Response {
-    (rejection.status(), axum_json(&rejection.body())).into_response()
+fn rejected(error: &OrderError) -> Response {
+    (error.status(), axum_json(&error.body())).into_response()
 }
 
 fn axum_json(value: &impl serde::Serialize) -> Response {
@@ -193,16 +193,22 @@ fn axum_json(value: &impl serde::Serialize) -> Response {
     }
 }
 
-async fn process<I: Instruments, P: Payments>(shop: &Shop<I, P>, body: &[u8]) -> Result<Receipt, Rejection> {
+async fn process<I: Instruments, P: Payments>(
+    service: &ServiceState<I, P>,
+    body: &[u8],
+) -> Result<Receipt, OrderError> {
     let order = Order::parse(body)?;
-    shop.instruments.inventory(reserve_inventory(shop, order)).await
+    service.instruments.inventory(reserve_inventory(service, order)).await
 }
 
-/// Reserves what was ordered and holds it while the payment is charged.
-async fn reserve_inventory<I: Instruments, P: Payments>(shop: &Shop<I, P>, order: Order) -> Result<Receipt, Rejection> {
+/// Reserves the ordered items and holds the reservation while the payment is charged.
+async fn reserve_inventory<I: Instruments, P: Payments>(
+    service: &ServiceState<I, P>,
+    order: Order,
+) -> Result<Receipt, OrderError> {
     let receipt = order.receipt();
-    let payment = shop.payments.charge(&shop.instruments, order);
-    tokio::spawn(payment).await.map_err(|_| Rejection::PaymentLost)??;
+    let payment = service.payments.charge(&service.instruments, order);
+    tokio::spawn(payment).await.map_err(|_| OrderError::PaymentLost)??;
     Ok(receipt)
 }
 

@@ -1,4 +1,4 @@
-//! An order, what makes it a good one, and what its sender gets back.
+//! Orders: parsing, validation and receipts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,84 +6,84 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Orders given an id so far, by this process.
+/// Number of the next order id in this process.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// What a customer asks for.
+/// An order, as the customer sends it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Order {
-    /// Who orders.
+    /// Name of the customer.
     pub user: String,
-    /// What is ordered.
+    /// Names of the ordered items.
     pub items: Vec<String>,
-    /// How many of each.
+    /// Number of pieces of each item.
     pub quantity: u32,
-    /// The price of the whole, in the shop's currency.
+    /// Total price, in the shop's currency.
     pub amount: f64,
-    /// The number of the card that pays, where the customer gave it.
+    /// Card number, if given.
     pub card: Option<String>,
-    /// The customer's e-mail address, where it was given.
+    /// E-mail address, if given.
     pub email: Option<String>,
 }
 
-/// What the customer gets back.
+/// The response to an accepted order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Receipt {
     order_id: String,
 }
 
-/// Why an order was not taken.
+/// Why an order was rejected.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum Rejection {
+pub enum OrderError {
     /// The body is not an order.
     #[error("not an order: {0}")]
     Malformed(String),
-    /// It is, but not one that can be processed.
+    /// The order has an invalid value.
     #[error("{0}")]
     Unacceptable(&'static str),
-    /// The task that charged it is gone.
+    /// The payment task ended without a result.
     #[error("the payment was interrupted")]
     PaymentLost,
-    /// The payment service said no, for this reason.
+    /// The payment service declined the payment, for this reason.
     #[error("{0}")]
     Declined(String),
-    /// The payment service cannot be asked.
+    /// The payment service cannot be reached.
     #[error("the payment service does not answer: {0}")]
     PaymentUnavailable(String),
-    /// The payment service gave an answer that is neither yes nor no.
+    /// The payment service answered with an unexpected status.
     #[error("the payment service answered {0}")]
     PaymentUnclear(StatusCode),
 }
 
 impl Order {
-    /// Reads an order from the body of a request.
+    /// Parses and validates an order from the body of a request.
     ///
     /// # Errors
-    /// When the body is not an order, or lacks what an order needs.
-    pub fn parse(body: &[u8]) -> Result<Self, Rejection> {
-        let order: Self = serde_json::from_slice(body).map_err(|error| Rejection::Malformed(error.to_string()))?;
+    /// If the body is not an order, or has an invalid value.
+    pub fn parse(body: &[u8]) -> Result<Self, OrderError> {
+        let order: Self = serde_json::from_slice(body).map_err(|error| OrderError::Malformed(error.to_string()))?;
         if order.user.is_empty() {
-            return Err(Rejection::Unacceptable("user must not be empty"));
+            return Err(OrderError::Unacceptable("user must not be empty"));
         }
         if order.items.is_empty() {
-            return Err(Rejection::Unacceptable("items must name at least one item"));
+            return Err(OrderError::Unacceptable("items must name at least one item"));
         }
         if order.quantity == 0 {
-            return Err(Rejection::Unacceptable("quantity must be 1 or more"));
+            return Err(OrderError::Unacceptable("quantity must be 1 or more"));
         }
         Ok(order)
     }
 
-    /// Gives the order its id.
+    /// A receipt with a new order id.
     pub fn receipt(&self) -> Receipt {
         Receipt { order_id: format!("order-{}", NEXT.fetch_add(1, Ordering::Relaxed)) }
     }
 
-    /// Charges its amount.
+    /// Charges the amount of the order.
     ///
     /// # Errors
-    /// When there is nothing to charge.
-    pub fn charge(&self) -> Result<(), Rejection> {
+    /// If the amount is not greater than zero.
+    pub fn charge(&self) -> Result<(), OrderError> {
         charge(self.amount)
     }
 }
@@ -91,17 +91,17 @@ impl Order {
 /// Charges `amount`.
 ///
 /// # Errors
-/// When there is nothing to charge.
-pub(super) fn charge(amount: f64) -> Result<(), Rejection> {
+/// If the amount is not greater than zero.
+pub(super) fn charge(amount: f64) -> Result<(), OrderError> {
     if amount > 0.0 && amount.is_finite() {
         Ok(())
     } else {
-        Err(Rejection::Unacceptable("amount must be greater than zero"))
+        Err(OrderError::Unacceptable("amount must be greater than zero"))
     }
 }
 
-impl Rejection {
-    /// The status of the answer.
+impl OrderError {
+    /// The HTTP status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) | Self::Unacceptable(_) | Self::Declined(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -111,7 +111,7 @@ impl Rejection {
         }
     }
 
-    /// The body of the answer.
+    /// The JSON body of the response.
     pub fn body(&self) -> serde_json::Value {
         serde_json::json!({ "error": self.to_string() })
     }

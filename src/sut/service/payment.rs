@@ -1,4 +1,4 @@
-//! Where the payment of an order is made: here, in a task of the order's service, or there, in a service of its own.
+//! Payments of orders: in the order service itself, or through a separate payment service.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,29 +17,29 @@ use hyper_util::rt::TokioExecutor;
 use serde::{Deserialize, Serialize};
 
 use super::instruments::{Accepting, Instruments, Task};
-use super::order::{Order, Rejection, charge};
+use super::order::{Order, OrderError, charge};
 use super::rejected;
 
-/// Longest wait for the payment service, beyond what the payment takes.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Largest answer of the payment service that is read.
+/// Time-out of a request to the payment service, in addition to the payment delay.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest response of the payment service, in bytes.
 const LARGEST_ANSWER: usize = 64 << 10;
 
-/// Makes the payments of orders.
+/// Charges payments.
 pub(super) trait Payments: Clone + Send + Sync + 'static {
-    /// Charges what the order costs.
-    fn charge<I: Instruments>(&self, instruments: &I, order: Order) -> impl Task<Output = Result<(), Rejection>>;
+    /// Charges the amount of the order.
+    fn charge<I: Instruments>(&self, instruments: &I, order: Order) -> impl Task<Output = Result<(), OrderError>>;
 }
 
-/// In the order's service.
+/// Payments within the order service.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Here {
-    /// What a payment takes.
+pub(super) struct LocalPayments {
+    /// Simulated payment duration.
     pub(super) delay: Duration,
 }
 
-impl Payments for Here {
-    fn charge<I: Instruments>(&self, instruments: &I, order: Order) -> impl Task<Output = Result<(), Rejection>> {
+impl Payments for LocalPayments {
+    fn charge<I: Instruments>(&self, instruments: &I, order: Order) -> impl Task<Output = Result<(), OrderError>> {
         let delay = self.delay;
         instruments.payment(order, move |order| async move {
             taking(delay).await;
@@ -54,17 +54,17 @@ async fn taking(delay: Duration) {
     }
 }
 
-/// In a service of its own, over connections that are kept.
+/// Payments through a separate payment service, over keep-alive connections.
 #[derive(Clone, Debug)]
-pub(super) struct There {
+pub(super) struct RemotePayments {
     client: Client<HttpConnector, Full<Bytes>>,
     url: Uri,
-    patience: Duration,
+    timeout: Duration,
 }
 
-/// What the payment service is asked.
+/// The request to the payment service.
 #[derive(Debug, Serialize, Deserialize)]
-struct Charge {
+struct PaymentRequest {
     amount: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     card: Option<String>,
@@ -72,24 +72,24 @@ struct Charge {
     email: Option<String>,
 }
 
-impl There {
-    /// At `addr`, where a payment takes `delay`.
+impl RemotePayments {
+    /// A client for the payment service at `addr`, whose payments take `delay`.
     pub(super) fn at(addr: SocketAddr, delay: Duration) -> Self {
         let mut connector = HttpConnector::new();
-        // Without it a request may wait for the acknowledgement of the last answer.
+        // Without it, Nagle's algorithm may delay a request until the last response is acknowledged.
         connector.set_nodelay(true);
         Self {
             client: Client::builder(TokioExecutor::new()).build(connector),
             url: format!("http://{addr}/payment").parse().expect("an address makes a URL"),
-            patience: PATIENCE + delay,
+            timeout: TIMEOUT + delay,
         }
     }
 
-    /// Asks for the payment of `order`, as part of the trace that is current.
-    async fn ask(self, instruments: impl Instruments, order: Order) -> Result<(), Rejection> {
+    /// Requests the payment of `order`, as part of the current trace.
+    async fn ask(self, instruments: impl Instruments, order: Order) -> Result<(), OrderError> {
         let Order { amount, card, email, .. } = order;
-        let unavailable = |error: &dyn std::fmt::Display| Rejection::PaymentUnavailable(error.to_string());
-        let body = serde_json::to_vec(&Charge { amount, card, email }).map_err(|error| unavailable(&error))?;
+        let unavailable = |error: &dyn std::fmt::Display| OrderError::PaymentUnavailable(error.to_string());
+        let body = serde_json::to_vec(&PaymentRequest { amount, card, email }).map_err(|error| unavailable(&error))?;
         let mut request = Request::post(self.url)
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::from(body))
@@ -100,17 +100,17 @@ impl There {
             let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(io::Error::other)?;
             io::Result::Ok((head.status, body.to_bytes()))
         };
-        match tokio::time::timeout(self.patience, exchange).await {
-            Err(_) => Err(unavailable(&format_args!("nothing came within {:?}", self.patience))),
+        match tokio::time::timeout(self.timeout, exchange).await {
+            Err(_) => Err(unavailable(&format_args!("no response within {:?}", self.timeout))),
             Ok(Err(error)) => Err(unavailable(&error)),
             Ok(Ok((StatusCode::OK, _))) => Ok(()),
-            Ok(Ok((StatusCode::UNPROCESSABLE_ENTITY, body))) => Err(Rejection::Declined(reason(&body))),
-            Ok(Ok((status, _))) => Err(Rejection::PaymentUnclear(status)),
+            Ok(Ok((StatusCode::UNPROCESSABLE_ENTITY, body))) => Err(OrderError::Declined(reason(&body))),
+            Ok(Ok((status, _))) => Err(OrderError::PaymentUnclear(status)),
         }
     }
 }
 
-/// Why the payment service said no.
+/// Why the payment service declined.
 fn reason(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct No {
@@ -119,34 +119,39 @@ fn reason(body: &[u8]) -> String {
     serde_json::from_slice(body).map_or_else(|_| "the payment was declined".into(), |No { error }| error)
 }
 
-impl Payments for There {
-    fn charge<I: Instruments>(&self, instruments: &I, order: Order) -> impl Task<Output = Result<(), Rejection>> {
+impl Payments for RemotePayments {
+    fn charge<I: Instruments>(&self, instruments: &I, order: Order) -> impl Task<Output = Result<(), OrderError>> {
         let (there, asking) = (self.clone(), instruments.clone());
         instruments.remote_payment(order, move |order| there.ask(asking, order))
     }
 }
 
-/// The payment service.
+/// State of the payment service's handlers.
 #[derive(Clone)]
-struct Desk<A> {
+struct PaymentState<A> {
     accepting: A,
     delay: Duration,
 }
 
-/// The routes of a payment service in which a payment takes `delay`.
+/// The routes of a payment service whose payments take `delay`.
 pub(super) fn routes<A: Accepting>(accepting: A, delay: Duration) -> Router {
-    Router::new().route("/payment", post(accept_payment::<A>)).with_state(Desk { accepting, delay })
+    Router::new().route("/payment", post(accept_payment::<A>)).with_state(PaymentState { accepting, delay })
 }
 
-async fn accept_payment<A: Accepting>(State(desk): State<Desk<A>>, headers: HeaderMap, body: Bytes) -> Response {
-    match desk.accepting.accept(&headers, accept(desk.delay, &body)).await {
+async fn accept_payment<A: Accepting>(
+    State(payments): State<PaymentState<A>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match payments.accepting.accept(&headers, accept(payments.delay, &body)).await {
         Ok(()) => StatusCode::OK.into_response(),
-        Err(rejection) => rejected(&rejection),
+        Err(error) => rejected(&error),
     }
 }
 
-async fn accept(delay: Duration, body: &[u8]) -> Result<(), Rejection> {
-    let asked: Charge = serde_json::from_slice(body).map_err(|error| Rejection::Malformed(error.to_string()))?;
+async fn accept(delay: Duration, body: &[u8]) -> Result<(), OrderError> {
+    let asked: PaymentRequest =
+        serde_json::from_slice(body).map_err(|error| OrderError::Malformed(error.to_string()))?;
     taking(delay).await;
     charge(asked.amount)
 }

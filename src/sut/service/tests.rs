@@ -1,4 +1,4 @@
-//! The service through its own socket, as a client meets it.
+//! The service over its socket, as a client sees it.
 
 use std::net::SocketAddr;
 
@@ -47,7 +47,7 @@ fn post_order(body: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_good_order_is_answered_with_its_id_by_every_kind_of_handler() {
+async fn a_valid_order_is_answered_with_its_id_by_every_kind_of_handler() {
     for handlers in [Handlers::Bare, Handlers::Macros, Handlers::BareSpawn] {
         let (addr, _stop, _) = start(handlers, Duration::ZERO).await;
         let answer = send(addr, post_order(GOOD)).await;
@@ -56,7 +56,7 @@ async fn a_good_order_is_answered_with_its_id_by_every_kind_of_handler() {
 }
 
 #[tokio::test]
-async fn a_bad_body_is_refused_with_422_and_a_reason() {
+async fn an_invalid_order_is_rejected_with_422_and_a_reason() {
     let (addr, _stop, _) = start(Handlers::Macros, Duration::ZERO).await;
     for (body, reason) in [
         ("", "not an order"),
@@ -73,18 +73,18 @@ async fn a_bad_body_is_refused_with_422_and_a_reason() {
 }
 
 #[tokio::test]
-async fn health_is_answered() {
+async fn the_health_check_is_answered() {
     let (addr, _stop, _) = start(Handlers::Macros, Duration::ZERO).await;
     let answer = send(addr, "GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".into()).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok\n"), "{answer}");
 }
 
 #[tokio::test]
-async fn shutdown_answers_what_is_under_way() {
+async fn shutdown_finishes_requests_in_flight() {
     let (addr, stop, served) = start(Handlers::Macros, Duration::from_secs(2)).await;
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(post_order(GOOD).as_bytes()).await.unwrap();
-    // Until the service has read the request there is nothing under way to wait for.
+    // Give the service time to read the request; before that there is no request in flight.
     tokio::time::sleep(Duration::from_millis(500)).await;
     stop.send(()).unwrap();
     let mut answer = String::new();
@@ -94,7 +94,7 @@ async fn shutdown_answers_what_is_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shutdown_is_bounded_when_a_request_never_ends() {
+async fn shutdown_times_out_when_a_request_never_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let routes = router(Handlers::Bare, &config(Duration::from_secs(1_000_000)), None);
@@ -107,7 +107,7 @@ async fn shutdown_is_bounded_when_a_request_never_ends() {
     assert_eq!(served.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
 }
 
-/// The order service in front of this payment service.
+/// Starts an order service that uses this payment service.
 async fn before(payment_service: SocketAddr, handlers: Handlers) -> (SocketAddr, oneshot::Sender<()>) {
     let config = Config { payment_service: Some(payment_service), ..Config::default() };
     let (addr, stop, _) = serve(router(handlers, &config, None)).await;
@@ -115,7 +115,7 @@ async fn before(payment_service: SocketAddr, handlers: Handlers) -> (SocketAddr,
 }
 
 #[tokio::test]
-async fn a_payment_service_takes_and_refuses_what_the_order_service_would() {
+async fn a_payment_service_accepts_and_rejects_the_same_orders_as_the_order_service() {
     for handlers in [Handlers::Bare, Handlers::Cached, Handlers::Careless, Handlers::BareSpawn, Handlers::Slim] {
         let (payments, _closed_later, _) = serve(payment_router(handlers, &ServiceSettings::default())).await;
         let (addr, _stop) = before(payments, handlers).await;
@@ -127,7 +127,7 @@ async fn a_payment_service_takes_and_refuses_what_the_order_service_would() {
 }
 
 #[tokio::test]
-async fn a_payment_service_that_is_gone_or_breaks_off_is_said_to_be_unavailable() {
+async fn an_unreachable_payment_service_makes_a_503() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let fickle = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let fickle_addr = fickle.local_addr().unwrap();
@@ -145,7 +145,7 @@ async fn a_payment_service_that_is_gone_or_breaks_off_is_said_to_be_unavailable(
 }
 
 #[tokio::test]
-async fn a_payment_service_that_fails_makes_a_bad_gateway() {
+async fn a_failing_payment_service_makes_a_502() {
     let failing = Router::new().route("/payment", post(|| async { StatusCode::INTERNAL_SERVER_ERROR }));
     let (payments, _closed_later, _) = serve(failing).await;
     let (addr, _stop) = before(payments, Handlers::Bare).await;
@@ -154,9 +154,9 @@ async fn a_payment_service_that_fails_makes_a_bad_gateway() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_payment_service_that_never_answers_is_not_waited_for_forever() {
+async fn a_silent_payment_service_makes_a_503_after_a_time_out() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (addr, _stop) = before(silent.local_addr().unwrap(), Handlers::Bare).await;
     let answer = send(addr, post_order(GOOD)).await;
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("nothing came within 5s"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("no response within 5s"), "{answer}");
 }

@@ -1,6 +1,6 @@
-//! Counters around the SDK's own processor and exporters, which they leave as they are.
+//! Wrappers that count spans, log records and exports around the SDK's own processors and exporters.
 //!
-//! The processor is wrapped and not joined by a second one: with two, the SDK would clone every span for the first.
+//! The processor is wrapped rather than accompanied by a second one, because with two processors the SDK clones every span.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -18,26 +18,26 @@ use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
 
 use super::export_log::ExportLog;
 
-/// Spans that have ended, or log records that were emitted.
+/// Counts ended spans or emitted log records. Clones share the count.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ended(Arc<AtomicU64>);
+pub(super) struct ItemCounter(Arc<AtomicU64>);
 
-impl Ended {
+impl ItemCounter {
     pub(super) fn count(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
 
-/// A processor in front of which sampled spans are counted as they end, or log records as they are emitted.
+/// Counts sampled spans when they end, or log records when they are emitted, and passes them on to a processor.
 #[derive(Debug)]
 pub(super) struct CountedProcessor<P> {
     inner: P,
-    ended: Ended,
+    items: ItemCounter,
 }
 
 impl<P> CountedProcessor<P> {
-    pub(super) fn new(inner: P, ended: Ended) -> Self {
-        Self { inner, ended }
+    pub(super) fn new(inner: P, items: ItemCounter) -> Self {
+        Self { inner, items }
     }
 }
 
@@ -48,7 +48,7 @@ impl<P: SpanProcessor> SpanProcessor for CountedProcessor<P> {
 
     fn on_end(&self, span: SpanData) {
         if span.span_context.is_sampled() {
-            self.ended.0.fetch_add(1, Relaxed);
+            self.items.0.fetch_add(1, Relaxed);
         }
         self.inner.on_end(span);
     }
@@ -66,7 +66,7 @@ impl<P: SpanProcessor> SpanProcessor for CountedProcessor<P> {
     }
 }
 
-/// An exporter, of whatever signal, whose exports are logged.
+/// Logs the exports of an exporter of any signal.
 #[derive(Debug)]
 pub(super) struct CountedExporter<E> {
     inner: E,
@@ -132,7 +132,7 @@ impl<E: PushMetricExporter> PushMetricExporter for CountedExporter<E> {
 
 impl<P: LogProcessor> LogProcessor for CountedProcessor<P> {
     fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
-        self.ended.0.fetch_add(1, Relaxed);
+        self.items.0.fetch_add(1, Relaxed);
         self.inner.emit(record, scope);
     }
 

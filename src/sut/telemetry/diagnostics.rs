@@ -1,7 +1,7 @@
-//! What the OpenTelemetry SDK says about itself, kept for the account.
+//! Collects the OpenTelemetry SDK's own diagnostics for the ledger.
 //!
-//! The SDK tells how many spans its queue dropped in one place only: a log event at shutdown. This layer hears it. It
-//! looks at events alone, which the service's hot path does not emit, so it costs the measured code nothing.
+//! The SDK reports the number of spans dropped at its queue in one place only: a log event at shutdown. This layer listens
+//! for it. It handles only events, which the service's hot path does not emit, so it adds no cost to the measured code.
 
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,15 +11,15 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
-/// Messages kept; an exporter that fails every time says the same thing every time.
+/// Maximum number of distinct messages that are kept.
 const KEPT: usize = 8;
 
-/// What was heard so far. Clones share it.
+/// Diagnostics collected so far. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Diagnostics(Arc<Heard>);
+pub(super) struct Diagnostics(Arc<SdkReports>);
 
 #[derive(Debug, Default)]
-struct Heard {
+struct SdkReports {
     dropped_spans: AtomicU64,
     dropped_logs: AtomicU64,
     rejected_spans: AtomicU64,
@@ -28,22 +28,22 @@ struct Heard {
 }
 
 impl Diagnostics {
-    /// Spans that the batch processors dropped, by their own count at shutdown.
+    /// Spans dropped by the batch processors, as they report at shutdown.
     pub(super) fn dropped_spans(&self) -> u64 {
         self.0.dropped_spans.load(Relaxed)
     }
 
-    /// Log records that the batch processors dropped, by their own count at shutdown.
+    /// Log records dropped by the batch processors, as they report at shutdown.
     pub(super) fn dropped_logs(&self) -> u64 {
         self.0.dropped_logs.load(Relaxed)
     }
 
-    /// Spans that the collector refused, by its own count.
+    /// Spans rejected by the collector, as it reports in its responses.
     pub(super) fn rejected_spans(&self) -> u64 {
         self.0.rejected_spans.load(Relaxed)
     }
 
-    /// Log records that the collector refused, by its own count.
+    /// Log records rejected by the collector, as it reports in its responses.
     pub(super) fn rejected_logs(&self) -> u64 {
         self.0.rejected_logs.load(Relaxed)
     }
@@ -68,7 +68,7 @@ impl Diagnostics {
     }
 }
 
-/// The layer that hears the SDK.
+/// The `tracing` layer that listens to the SDK's events.
 pub(super) struct Listener(Diagnostics);
 
 impl<S: Subscriber> Layer<S> for Listener {
@@ -77,25 +77,25 @@ impl<S: Subscriber> Layer<S> for Listener {
         if *metadata.level() > Level::WARN || !metadata.target().starts_with("opentelemetry") {
             return;
         }
-        let mut said = Said { heard: &self.0.0, text: String::new() };
-        event.record(&mut said);
-        let text = said.text;
+        let mut fields = EventFields { reports: &self.0.0, text: String::new() };
+        event.record(&mut fields);
+        let text = fields.text;
         self.0.note(format!("{}:{text}", metadata.name()));
     }
 }
 
-/// Keeps the counts among an event's fields, and all of them as text.
-struct Said<'a> {
-    heard: &'a Heard,
+/// Adds up the counts among an event's fields, and formats all fields as text.
+struct EventFields<'a> {
+    reports: &'a SdkReports,
     text: String,
 }
 
-impl Visit for Said<'_> {
+impl Visit for EventFields<'_> {
     fn record_u64(&mut self, field: &Field, value: u64) {
         match field.name() {
-            // Each processor tells its total once, as it is shut down.
-            "dropped_span_count" => drop(self.heard.dropped_spans.fetch_add(value, Relaxed)),
-            "dropped_logs_count" => drop(self.heard.dropped_logs.fetch_add(value, Relaxed)),
+            // Each processor reports its total once, at shutdown.
+            "dropped_span_count" => drop(self.reports.dropped_spans.fetch_add(value, Relaxed)),
+            "dropped_logs_count" => drop(self.reports.dropped_logs.fetch_add(value, Relaxed)),
             _ => {}
         }
         self.record_debug(field, &value);
@@ -104,8 +104,8 @@ impl Visit for Said<'_> {
     fn record_i64(&mut self, field: &Field, value: i64) {
         let count = value.unsigned_abs();
         match field.name() {
-            "rejected_spans" => drop(self.heard.rejected_spans.fetch_add(count, Relaxed)),
-            "rejected_log_records" => drop(self.heard.rejected_logs.fetch_add(count, Relaxed)),
+            "rejected_spans" => drop(self.reports.rejected_spans.fetch_add(count, Relaxed)),
+            "rejected_log_records" => drop(self.reports.rejected_logs.fetch_add(count, Relaxed)),
             _ => {}
         }
         self.record_debug(field, &value);
@@ -127,7 +127,7 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt;
 
     #[test]
-    fn the_counts_of_dropped_spans_add_up_and_other_crates_are_not_heard() {
+    fn dropped_span_counts_are_added_up_and_events_of_other_crates_are_ignored() {
         let diagnostics = Diagnostics::default();
         let subscriber = tracing_subscriber::registry().with(diagnostics.layer());
         tracing::subscriber::with_default(subscriber, || {

@@ -1,4 +1,4 @@
-//! The running log of exports, from which the service's side of the ledger is made.
+//! A log of exports, from which the service's side of the ledger is computed.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 
 use crate::record::account::Exports;
 
-/// The running log of one exporter.
+/// The export log of one exporter.
 #[derive(Debug)]
 pub(super) struct ExportLog {
     failed: AtomicU64,
@@ -17,13 +17,13 @@ pub(super) struct ExportLog {
     durations_ns: Mutex<Durations>,
 }
 
-/// How long exports took.
+/// Durations of exports, in nanoseconds.
 #[derive(Debug)]
 struct Durations {
     all: Histogram<u64>,
-    /// Items in the largest so far.
+    /// Number of items in the largest export so far.
     largest: u64,
-    /// Of those that were as large.
+    /// Durations of the exports of that size.
     of_the_largest: Histogram<u64>,
 }
 
@@ -43,7 +43,7 @@ impl Durations {
 
 impl Default for ExportLog {
     fn default() -> Self {
-        // A minute: the exporter's own time-out is 10 s.
+        // One minute; the exporter's own time-out is 10 s.
         let empty = || Histogram::new_with_max(60_000_000_000, 3).expect("the bounds are the library's");
         Self {
             failed: AtomicU64::new(0),
@@ -55,7 +55,7 @@ impl Default for ExportLog {
 }
 
 impl ExportLog {
-    /// Notes an export of so many items.
+    /// Records an export of `items` items.
     pub(super) fn exported(&self, items: u64, took: Duration, succeeded: bool) {
         if succeeded {
             self.exported_items.fetch_add(items, Relaxed);
@@ -75,7 +75,7 @@ impl ExportLog {
         }
     }
 
-    /// Takes over what another exporter's log holds.
+    /// Adds the log of another exporter.
     pub(super) fn add(&self, other: &Self) {
         self.failed.fetch_add(other.failed.load(Relaxed), Relaxed);
         self.failed_items.fetch_add(other.failed_items(), Relaxed);
@@ -83,17 +83,17 @@ impl ExportLog {
         self.durations().add(&other.durations());
     }
 
-    /// Items in exports that failed.
+    /// Number of items in failed exports.
     pub(super) fn failed_items(&self) -> u64 {
         self.failed_items.load(Relaxed)
     }
 
-    /// Items in exports that succeeded.
+    /// Number of items in successful exports.
     pub(super) fn exported_items(&self) -> u64 {
         self.exported_items.load(Relaxed)
     }
 
-    /// Exports tried so far.
+    /// Number of exports so far, including failed ones.
     pub(super) fn exports(&self) -> u64 {
         self.durations().all.len()
     }
@@ -113,7 +113,7 @@ impl ExportLog {
     }
 
     fn durations(&self) -> std::sync::MutexGuard<'_, Durations> {
-        // A panic while recording cannot leave a histogram of counts in a state worth refusing.
+        // A panic while recording leaves the histogram of counts usable.
         self.durations_ns.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_of_the_largest_exports_is_theirs_alone() {
+    fn durations_of_the_largest_exports_exclude_smaller_ones() {
         let log = ExportLog::default();
         assert_eq!(log.summary().largest_p50_ms, None);
         for (items, ms) in [(100, 1), (100, 1), (512, 20), (40, 300), (40, 300), (512, 20), (40, 300)] {

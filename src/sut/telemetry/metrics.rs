@@ -1,4 +1,4 @@
-//! The recorder that a mode asks for, and what takes its metrics out.
+//! Installs the metrics recorder of a mode and its exporter or scraper.
 
 use std::env;
 use std::sync::Arc;
@@ -20,31 +20,31 @@ use super::scrape::Scraper;
 use super::{PERIODIC_EXPORT_THREADS, TelemetryError, export_runtime, resource};
 use crate::experiment::mode::{Export, Metrics, Views};
 
-/// Upper bounds of the histogram buckets: OpenTelemetry's defaults, so that both recorders do the same work.
+/// Upper bounds of the histogram buckets: OpenTelemetry's defaults, so that all recorders do the same work.
 const BUCKETS: [f64; 15] =
     [0.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1_000.0, 2_500.0, 5_000.0, 7_500.0, 10_000.0];
 
 /// Where metrics go.
 #[derive(Debug)]
 pub(super) enum MetricPipeline {
-    /// Nowhere.
+    /// Metrics are dropped.
     Nowhere,
-    /// Into a Prometheus recorder.
+    /// A Prometheus recorder that is scraped.
     Prometheus {
-        /// What renders it.
+        /// Renders the metrics periodically.
         scraper: Scraper,
         /// Time between scrapes.
         interval: Duration,
     },
-    /// Into an OpenTelemetry meter.
+    /// An OpenTelemetry meter that exports periodically.
     Otlp {
-        /// Makes the meter.
+        /// The provider of the meter.
         provider: SdkMeterProvider,
         /// Time between exports.
         interval: Duration,
-        /// Of the exports.
+        /// Log of the exports.
         log: Arc<ExportLog>,
-        /// Carries the exporter's connection.
+        /// Runs the exporter's connection.
         _io: Runtime,
     },
 }
@@ -55,21 +55,20 @@ impl MetricPipeline {
             Metrics::Nowhere => Ok(Self::Nowhere),
             Metrics::Prometheus { interval } => install_prometheus(*interval),
             Metrics::Bridge { interval, caching, views } => {
-                let reading = Reading::of(*interval, views, export, to)?;
-                let (provider, recorder) = Recorder::builder("otelbench")
-                    .with_meter_provider(|builder| reading.reader.attach(builder))
-                    .build();
+                let setup = ExportSetup::new(*interval, views, export, to)?;
+                let (provider, recorder) =
+                    Recorder::builder("otelbench").with_meter_provider(|builder| setup.reader.attach(builder)).build();
                 if *caching {
                     set_recorder(CachingRecorder::new(recorder))?;
                 } else {
                     set_recorder(recorder)?;
                 }
-                Ok(reading.rest.with(provider))
+                Ok(setup.rest.with(provider))
             }
             Metrics::Otel { interval, views } => {
-                let reading = Reading::of(*interval, views, export, to)?;
-                let provider = reading.reader.attach(SdkMeterProvider::builder()).build();
-                Ok(reading.rest.with(provider))
+                let setup = ExportSetup::new(*interval, views, export, to)?;
+                let provider = setup.reader.attach(SdkMeterProvider::builder()).build();
+                Ok(setup.rest.with(provider))
             }
         }
     }
@@ -86,27 +85,27 @@ fn set_recorder(recorder: impl metrics::Recorder + Sync + 'static) -> Result<(),
     metrics::set_global_recorder(recorder).map_err(|e| TelemetryError::Installed("metrics recorder", e.to_string()))
 }
 
-/// What reads a meter provider that is yet to be made.
-struct Reading {
+/// A periodic reader with its exporter, before its meter provider exists.
+struct ExportSetup {
     reader: Reader,
     rest: Rest,
 }
 
-/// What goes into the provider.
+/// The part that is moved into the provider.
 struct Reader {
     reader: PeriodicReader<CountedExporter<opentelemetry_otlp::MetricExporter>>,
     views: Views,
 }
 
-/// What stays beside it.
+/// The part that is kept beside the provider.
 struct Rest {
     interval: Duration,
     log: Arc<ExportLog>,
     io: Runtime,
 }
 
-impl Reading {
-    fn of(interval: Duration, views: &Views, export: Export, to: &Destination) -> Result<Self, TelemetryError> {
+impl ExportSetup {
+    fn new(interval: Duration, views: &Views, export: Export, to: &Destination) -> Result<Self, TelemetryError> {
         let io = export_runtime(PERIODIC_EXPORT_THREADS[1])?;
         let entered = io.enter();
         let exporter = metric_exporter(export, to)?;
@@ -124,7 +123,7 @@ impl Reader {
     fn attach(self, builder: MeterProviderBuilder) -> MeterProviderBuilder {
         let builder = builder.with_reader(self.reader).with_resource(resource());
         if self.views.are_defaults() {
-            // A view, even one that changes nothing, is asked at every instrument.
+            // A view is evaluated for every instrument, even if it changes nothing.
             return builder;
         }
         let views = self.views;
@@ -139,7 +138,7 @@ impl Rest {
     }
 }
 
-/// The stream that `views` make of an instrument; `None` where they make no valid one.
+/// The stream that `views` define for an instrument; `None` if it is invalid.
 fn stream(views: &Views, instrument: &Instrument) -> Option<Stream> {
     let mut stream = Stream::builder();
     if let Some(labels) = &views.keep_labels {

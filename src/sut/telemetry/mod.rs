@@ -1,9 +1,9 @@
-//! The only interpreter of a [`Mode`]: installs recorder, subscriber and exporters, and keeps the service's side of the
-//! ledger.
+//! Interprets a [`Mode`], and is the only module to do so: installs the recorder, the subscriber and the exporters, and
+//! keeps the service's side of the ledger.
 //!
-//! Exports run on threads of their own, two of which carry the gRPC connections: tonic's I/O stays on the runtime that
-//! made the channel, so each signal's channel is made on a runtime whose only thread has a telling name. That keeps the
-//! cost of exporting off the request threads' account, and spans (a cost per request) apart from periodic work.
+//! Exports run on their own threads. tonic's I/O stays on the runtime that created the channel, so each signal's channel is
+//! created on a runtime whose only thread has a recognisable name. CPU time for exports is therefore not charged to the
+//! request threads, and the export of spans (a cost per request) is separate from periodic work.
 
 mod counted;
 mod diagnostics;
@@ -38,34 +38,34 @@ use self::export_log::ExportLog;
 use self::metrics::MetricPipeline;
 use self::spans::{LogPipeline, SpanPipeline, Tracing};
 
-/// Beginnings of the names of the threads that take spans and logs out.
+/// Name prefixes of the threads that export spans and logs.
 pub const SPAN_EXPORT_THREADS: [&str; 4] = ["OpenTelemetry.T", "otlp-spans", "OpenTelemetry.L", slim::THREAD];
-/// Beginnings of the names of the threads that work once per export interval.
+/// Name prefixes of the threads that work once per export interval.
 pub const PERIODIC_EXPORT_THREADS: [&str; 3] = ["OpenTelemetry.M", "otlp-metrics", "scrape"];
 
-/// Longest wait for spans to be taken out in the middle of a run: the SDK's own.
+/// Time-out of a flush during a run: the SDK's own default.
 const FLUSH: Duration = Duration::from_secs(5);
 
-/// What the service calls itself unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` say otherwise.
+/// `service.name` of the order service, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` sets another.
 pub const SERVICE_NAME: &str = "order-service";
-/// What the payment service calls itself where it is one of its own, whatever the variables call the other.
+/// `service.name` of the separate payment service; the environment variables do not apply to it.
 pub const PAYMENT_SERVICE_NAME: &str = "payment-service";
 
-/// Which of a service's processes sends. Without it a collector takes the counters of one process for those of another.
+/// Identifies the process. Without it, a collector cannot tell apart the counters of two processes of a service.
 const INSTANCE: Key = Key::from_static_str("service.instance.id");
-/// The same for both signals: 128 random bits.
+/// 128 random bits, the same for all signals.
 static INSTANCE_ID: LazyLock<String> = LazyLock::new(|| RandomIdGenerator::default().new_trace_id().to_string());
 
-/// Why a mode could not be put in place.
+/// Why a mode could not be installed.
 #[derive(Debug, Error)]
 pub enum TelemetryError {
     /// A recorder or subscriber is already installed in this process.
     #[error("a {0} is already installed in this process: {1}")]
     Installed(&'static str, String),
-    /// The exporter's settings, some of which come from `OTEL_*` variables, do not make an exporter.
-    #[error("cannot make the OTLP exporter: {0}")]
+    /// The exporter's settings are invalid; some come from `OTEL_*` variables.
+    #[error("cannot create the OTLP exporter: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
-    /// The slim layer cannot be made.
+    /// The slim layer cannot be created.
     #[error(transparent)]
     Slim(#[from] SlimError),
     /// The filter directives are malformed.
@@ -74,52 +74,52 @@ pub enum TelemetryError {
     /// The filter is not a level.
     #[error("`{0}` is not a level; write error, warn, info, debug, trace or off, or leave level_only out")]
     Level(String),
-    /// A file that a variable names cannot be read.
+    /// A file named by an environment variable cannot be read.
     #[error("{variable}: cannot read {path}: {source}")]
     Certificate {
-        /// The variable.
+        /// Name of the variable.
         variable: String,
-        /// What it says.
+        /// The file it names.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: std::io::Error,
     },
-    /// A certificate without its key, or the reverse.
-    #[error("OTEL_EXPORTER_OTLP_{0} takes OTEL_EXPORTER_OTLP_{1} beside it")]
+    /// A client certificate without its key, or the reverse.
+    #[error("OTEL_EXPORTER_OTLP_{0} is set without OTEL_EXPORTER_OTLP_{1}; set both")]
     HalfAnIdentity(&'static str, &'static str),
-    /// Mutual TLS without a certificate of the client's own.
+    /// Mutual TLS without a client certificate.
     #[error(
-        "mutual TLS takes a certificate of the client's own; name its files in OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and \
-         OTEL_EXPORTER_OTLP_CLIENT_KEY, and its authority's in OTEL_EXPORTER_OTLP_CERTIFICATE"
+        "mutual TLS needs a client certificate; name its files in OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and \
+        OTEL_EXPORTER_OTLP_CLIENT_KEY, and the collector's CA certificate in OTEL_EXPORTER_OTLP_CERTIFICATE"
     )]
     NoCertificate,
-    /// TLS is for gRPC.
-    #[error("mutual TLS goes with gRPC here; leave protocol = \"http\" out")]
+    /// Mutual TLS is supported over gRPC only.
+    #[error("mutual TLS is supported over gRPC only; remove protocol = \"http\"")]
     NoTlsOverHttp,
-    /// A thread or a runtime cannot be made.
+    /// A thread or a runtime cannot be started.
     #[error("cannot start an export thread: {0}")]
     Thread(#[from] std::io::Error),
-    /// The Prometheus recorder refused its settings.
-    #[error("cannot make the Prometheus recorder: {0}")]
+    /// The settings of the Prometheus recorder are invalid.
+    #[error("cannot create the Prometheus recorder: {0}")]
     Prometheus(#[from] metrics_exporter_prometheus::BuildError),
 }
 
-/// A mode put in place, for the life of the process.
+/// An installed mode, for the life of the process.
 #[derive(Debug)]
 pub struct Telemetry {
-    /// Of each service in the process that makes spans.
+    /// One pipeline per service in this process that creates spans.
     spans: Vec<SpanPipeline>,
-    /// Of each service in the process that makes log records.
+    /// One pipeline per service in this process that emits log records.
     logs: Vec<LogPipeline>,
     metrics: MetricPipeline,
     diagnostics: Diagnostics,
 }
 
 impl Telemetry {
-    /// Puts `mode` in place in this process; telemetry goes `to` a collector.
+    /// Installs `mode` in this process; telemetry goes to the collector `to`.
     ///
     /// # Errors
-    /// When something is already installed, or the settings make no exporter.
+    /// If a recorder or subscriber is already installed, or the exporter's settings are invalid.
     pub fn install(mode: &Mode, to: &Destination) -> Result<Self, TelemetryError> {
         let diagnostics = Diagnostics::default();
         let metrics = MetricPipeline::install(&mode.metrics, mode.export, to)?;
@@ -129,11 +129,11 @@ impl Telemetry {
         Ok(Self { spans, logs, metrics, diagnostics })
     }
 
-    /// Gives the payment service of this process what `mode` gives the order service: spans and log records of its own, in
-    /// its own name. What hears them is for the payment service's threads; `None` where nothing does.
+    /// Sets up `mode` for the payment service in this process, with its own `service.name`. Returns the subscriber for the
+    /// payment service's threads, if the mode has one.
     ///
     /// # Errors
-    /// When the settings make no exporter.
+    /// If the exporter's settings are invalid.
     pub fn payment_service(&mut self, mode: &Mode, to: &Destination) -> Result<Option<Dispatch>, TelemetryError> {
         let resource = Resource::builder().with_service_name(PAYMENT_SERVICE_NAME).build();
         let tracing = Tracing::of(mode, to, &resource, &self.diagnostics)?;
@@ -142,7 +142,7 @@ impl Telemetry {
         Ok(tracing.subscriber)
     }
 
-    /// Renders the metrics for a scrape, in modes that are scraped.
+    /// A function that renders the metrics for a scrape; `None` in modes without Prometheus.
     pub fn scrape(&self) -> Option<Arc<dyn Fn() -> String + Send + Sync>> {
         match &self.metrics {
             MetricPipeline::Prometheus { scraper, .. } => Some(scraper.render()),
@@ -150,7 +150,7 @@ impl Telemetry {
         }
     }
 
-    /// Exports every span that has ended, and every log record.
+    /// Exports every ended span and every emitted log record.
     pub fn flush_spans(&self) {
         for spans in &self.spans {
             spans.flush(FLUSH, &self.diagnostics);
@@ -160,7 +160,7 @@ impl Telemetry {
         }
     }
 
-    /// Does now what is otherwise done once per interval.
+    /// Exports or scrapes the metrics now, without waiting for the interval.
     pub fn flush_periodic(&self) {
         match &self.metrics {
             MetricPipeline::Nowhere => {}
@@ -171,7 +171,7 @@ impl Telemetry {
         }
     }
 
-    /// How often the periodic work was done so far, and the interval at which it is due; `None` where there is none.
+    /// Number of periodic exports or scrapes so far, and their interval; `None` if there are none.
     pub fn periodic(&self) -> Option<(u64, Duration)> {
         match &self.metrics {
             MetricPipeline::Nowhere => None,
@@ -180,7 +180,7 @@ impl Telemetry {
         }
     }
 
-    /// Takes out what is left, for at most `bound`, and closes the account.
+    /// Exports what is left, for at most `bound`, and returns the service's side of the ledger.
     pub fn shutdown(self, bound: Duration) -> Account {
         let started = Instant::now();
         let left = || bound.saturating_sub(started.elapsed());
@@ -224,7 +224,7 @@ impl Telemetry {
     }
 }
 
-/// Who sends: what the environment says, and where it is silent [`SERVICE_NAME`] and an id of this process.
+/// The resource: attributes from the environment, else [`SERVICE_NAME`] and a random instance id.
 fn resource() -> Resource {
     let detected = Resource::builder().build();
     let named = detected
@@ -240,13 +240,13 @@ fn resource() -> Resource {
     resource.build()
 }
 
-/// A runtime whose one thread carries an exporter's connection.
+/// A runtime with one thread of this name, for an exporter's connection.
 fn export_runtime(thread_name: &str) -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name(thread_name).enable_all().build()
 }
 
 impl Diagnostics {
-    /// Notes what failed; whether something did.
+    /// Records a failure. Returns whether there was one.
     fn note_failure(&self, what: &str, result: OTelSdkResult) -> bool {
         match result {
             Ok(()) | Err(OTelSdkError::AlreadyShutdown) => false,

@@ -1,4 +1,4 @@
-//! OTLP exporters as a mode asks for them, to where it is told.
+//! Creates the OTLP exporters of a mode.
 
 use std::time::Duration;
 use std::{env, fs, io};
@@ -19,40 +19,40 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use super::TelemetryError;
 use crate::experiment::mode::{Compression, Export, Protocol, Tls};
 
-/// The exporters' own limit for an export, by the specification.
+/// Default time-out of an export, from the OTLP exporter specification.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest answer that is read: the specification's advice.
+/// Largest response that is read, in bytes, as the OTLP specification recommends.
 const LARGEST_ANSWER: usize = 4 << 20;
 
-/// Where telemetry goes.
+/// The collector that telemetry is sent to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destination {
-    /// The collector; `None` leaves it to the `OTEL_*` variables, and without these to the SDK's default.
+    /// URL of the collector; `None` uses the `OTEL_*` variables or else the SDK's default.
     pub endpoint: Option<String>,
-    /// What TLS takes; `None` leaves it to `OTEL_EXPORTER_OTLP_CERTIFICATE`, `…_CLIENT_CERTIFICATE` and `…_CLIENT_KEY`,
-    /// which OpenTelemetry's exporter does not read itself.
+    /// TLS settings; `None` uses `OTEL_EXPORTER_OTLP_CERTIFICATE`, `…_CLIENT_CERTIFICATE` and `…_CLIENT_KEY`, which
+    /// OpenTelemetry's exporter does not read itself.
     pub tls: Option<ClientTls>,
 }
 
 impl Destination {
-    /// The collector at `endpoint`, or, without one, where the `OTEL_*` variables say.
+    /// The collector at `endpoint`; `None` uses the `OTEL_*` variables.
     pub fn at(endpoint: Option<&str>) -> Self {
         Self { endpoint: endpoint.map(str::to_owned), tls: None }
     }
 }
 
-/// What a client needs for TLS, each in PEM.
+/// Certificates and key of a client, in PEM.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientTls {
-    /// Who vouches for the collector; `None` trusts nobody but the system's authorities.
+    /// CA certificate that the collector's certificate is checked against; `None` uses the system's CAs.
     pub authority: Option<String>,
-    /// The client's own certificate and key.
+    /// The client's certificate and key.
     pub identity: Option<(String, String)>,
 }
 
 impl ClientTls {
-    /// As the variables of the specification say, those of the signal first; `None` where they say nothing.
-    fn from_environment(signal: Signal) -> Result<Option<Self>, TelemetryError> {
+    /// Reads the variables of the specification, those of the signal first; `None` if none is set.
+    fn from_environment(signal: OtlpSignal) -> Result<Option<Self>, TelemetryError> {
         let authority = signal.pem("CERTIFICATE")?;
         let identity = match (signal.pem("CLIENT_CERTIFICATE")?, signal.pem("CLIENT_KEY")?) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
@@ -75,15 +75,15 @@ impl ClientTls {
     }
 }
 
-/// One of the three streams of telemetry.
+/// An OTLP signal and its names.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Signal {
+pub(super) enum OtlpSignal {
     Traces,
     Metrics,
     Logs,
 }
 
-impl Signal {
+impl OtlpSignal {
     fn name(self) -> &'static str {
         match self {
             Self::Traces => "TRACES",
@@ -92,7 +92,7 @@ impl Signal {
         }
     }
 
-    /// Where HTTP requests of this signal go, below the endpoint.
+    /// Path of HTTP exports, below the endpoint.
     fn path(self) -> &'static str {
         match self {
             Self::Traces => "v1/traces",
@@ -101,14 +101,14 @@ impl Signal {
         }
     }
 
-    /// The value of `OTEL_EXPORTER_OTLP_<SIGNAL>_<what>`, or else of `OTEL_EXPORTER_OTLP_<what>`, with its name.
+    /// Name and value of `OTEL_EXPORTER_OTLP_<SIGNAL>_<what>` or else of `OTEL_EXPORTER_OTLP_<what>`.
     fn variable(self, what: &str) -> Option<(String, String)> {
         [format!("OTEL_EXPORTER_OTLP_{}_{what}", self.name()), format!("OTEL_EXPORTER_OTLP_{what}")]
             .into_iter()
             .find_map(|name| env::var(&name).ok().filter(|value| !value.is_empty()).map(|value| (name, value)))
     }
 
-    /// The text of the PEM file that a variable names.
+    /// Contents of the PEM file that a variable names.
     fn pem(self, what: &str) -> Result<Option<String>, TelemetryError> {
         let Some((variable, path)) = self.variable(what) else { return Ok(None) };
         match fs::read_to_string(&path) {
@@ -118,31 +118,31 @@ impl Signal {
     }
 }
 
-/// An exporter of spans. Its connection lives on the runtime that is current.
+/// Creates an exporter of spans. Its connection runs on the current runtime.
 pub(super) fn span_exporter(export: Export, to: &Destination) -> Result<SpanExporter, TelemetryError> {
     Ok(match export.protocol {
-        Protocol::Grpc => grpc(SpanExporter::builder().with_tonic(), Signal::Traces, export, to)?.build()?,
-        Protocol::Http => http(SpanExporter::builder().with_http(), Signal::Traces, export, to)?.build()?,
+        Protocol::Grpc => grpc(SpanExporter::builder().with_tonic(), OtlpSignal::Traces, export, to)?.build()?,
+        Protocol::Http => http(SpanExporter::builder().with_http(), OtlpSignal::Traces, export, to)?.build()?,
     })
 }
 
-/// An exporter of metrics. Its connection lives on the runtime that is current.
+/// Creates an exporter of metrics. Its connection runs on the current runtime.
 pub(super) fn metric_exporter(export: Export, to: &Destination) -> Result<MetricExporter, TelemetryError> {
     Ok(match export.protocol {
-        Protocol::Grpc => grpc(MetricExporter::builder().with_tonic(), Signal::Metrics, export, to)?.build()?,
-        Protocol::Http => http(MetricExporter::builder().with_http(), Signal::Metrics, export, to)?.build()?,
+        Protocol::Grpc => grpc(MetricExporter::builder().with_tonic(), OtlpSignal::Metrics, export, to)?.build()?,
+        Protocol::Http => http(MetricExporter::builder().with_http(), OtlpSignal::Metrics, export, to)?.build()?,
     })
 }
 
-/// An exporter of logs. Its connection lives on the runtime that is current.
+/// Creates an exporter of logs. Its connection runs on the current runtime.
 pub(super) fn log_exporter(export: Export, to: &Destination) -> Result<LogExporter, TelemetryError> {
     Ok(match export.protocol {
-        Protocol::Grpc => grpc(LogExporter::builder().with_tonic(), Signal::Logs, export, to)?.build()?,
-        Protocol::Http => http(LogExporter::builder().with_http(), Signal::Logs, export, to)?.build()?,
+        Protocol::Grpc => grpc(LogExporter::builder().with_tonic(), OtlpSignal::Logs, export, to)?.build()?,
+        Protocol::Http => http(LogExporter::builder().with_http(), OtlpSignal::Logs, export, to)?.build()?,
     })
 }
 
-fn grpc<B>(mut builder: B, signal: Signal, export: Export, to: &Destination) -> Result<B, TelemetryError>
+fn grpc<B>(mut builder: B, signal: OtlpSignal, export: Export, to: &Destination) -> Result<B, TelemetryError>
 where
     B: WithExportConfig + WithTonicConfig,
 {
@@ -168,7 +168,7 @@ where
     }
 }
 
-fn http<B>(mut builder: B, signal: Signal, export: Export, to: &Destination) -> Result<B, TelemetryError>
+fn http<B>(mut builder: B, signal: OtlpSignal, export: Export, to: &Destination) -> Result<B, TelemetryError>
 where
     B: WithExportConfig + WithHttpConfig,
 {
@@ -181,7 +181,7 @@ where
     if export.compression == Compression::Gzip {
         builder = builder.with_compression(opentelemetry_otlp::Compression::Gzip);
     }
-    // The exporter leaves the time limit to its client.
+    // The exporter leaves the time-out to its HTTP client.
     let timeout = own_timeout(signal, export)
         .or_else(|| signal.variable("TIMEOUT")?.1.trim().parse().ok().map(Duration::from_millis))
         .unwrap_or(TIMEOUT);
@@ -190,12 +190,12 @@ where
     Ok(builder.with_http_client(client).with_timeout(timeout))
 }
 
-/// The limit that the mode sets, unless a variable does.
-pub(super) fn own_timeout(signal: Signal, export: Export) -> Option<Duration> {
+/// The mode's time-out, unless an environment variable sets one.
+pub(super) fn own_timeout(signal: OtlpSignal, export: Export) -> Option<Duration> {
     export.timeout.filter(|_| signal.variable("TIMEOUT").is_none())
 }
 
-/// The HTTP client of the tree, on an exporter's own runtime: the exporter is driven by a thread that has none.
+/// An HTTP client on the exporter's own runtime, because the SDK calls the exporter from a thread without one.
 #[derive(Clone, Debug)]
 struct HyperClient {
     client: Client<HttpConnector, Full<Bytes>>,
@@ -212,8 +212,7 @@ impl HttpClient for HyperClient {
             let body = Limited::new(body, LARGEST_ANSWER).collect().await?.to_bytes();
             Ok::<_, HttpError>(Response::from_parts(head, body))
         };
-        // The caller's thread has no clock of tokio's: even the making of a time-out would panic there, and take the
-        // batch processor with it.
+        // The caller's thread has no Tokio timer: creating a time-out there would panic and end the batch processor.
         let bounded = async move { tokio::time::timeout(timeout, exchange).await };
         match self.runtime.spawn(bounded).await? {
             Ok(answer) => answer,

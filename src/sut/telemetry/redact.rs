@@ -1,8 +1,8 @@
-//! Card numbers and e-mail addresses made unreadable before spans and log records leave.
+//! Removes card numbers and e-mail addresses from spans and log records before they are exported.
 //!
-//! An exporter is wrapped and not a processor, so that the search runs on the thread that exports and not on those that
-//! answer requests. Looked at is every text that a caller can have filled in: names, attributes, events, links, statuses and
-//! the bodies of log records. Not looked at are keys, which stand in the code, and metrics, whose labels a view drops
+//! It wraps an exporter, not a processor, so that the search runs on the export thread and not on the request threads. It
+//! searches every text that can hold data of a caller: names, attributes, events, links, statuses and the bodies of log
+//! records. It does not search keys, which are constants in the code, or metrics, whose labels a view can drop
 //! ([`crate::experiment::mode::Views::keep_labels`]).
 
 use std::borrow::Cow;
@@ -18,18 +18,18 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter, SdkLogRecord, SdkLoggerProvider};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
-/// What stands in the place of a card number.
+/// Replacement for a card number.
 const CARD: &str = "[card]";
-/// What stands in the place of an e-mail address.
+/// Replacement for an e-mail address.
 const EMAIL: &str = "[email]";
-/// Digits of a card number. Source: ISO/IEC 7812-1, of which the shortest in use are 13.
+/// Number of digits of a card number. Source: ISO/IEC 7812-1; the shortest in use have 13.
 const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
 
-/// An exporter that gets spans or log records without card numbers and e-mail addresses.
+/// Redacts card numbers and e-mail addresses and passes the items on to an exporter.
 #[derive(Debug)]
 pub(super) struct Redacted<E> {
     inner: E,
-    /// The SDK has no other way to a record without attributes.
+    /// An empty record to clone; the SDK has no other way to create one.
     blank: SdkLogRecord,
 }
 
@@ -120,7 +120,7 @@ fn redact_attribute(attribute: &mut KeyValue) {
         }
         Value::Array(Array::I64(numbers)) => {
             for number in numbers {
-                // An array has one type; what was a card number is none any more.
+                // All elements of an array have one type, so the number becomes 0 instead of a text.
                 if redacted_number(*number).is_some() {
                     *number = 0;
                 }
@@ -136,7 +136,7 @@ fn redact_text(text: &mut Cow<'static, str>) {
     }
 }
 
-/// The record without what is personal, made on `blank`: of a record that exists no attribute can be taken away.
+/// Copies the record to `blank` without personal data, because attributes cannot be removed from an existing record.
 fn redacted_record(record: &SdkLogRecord, mut blank: SdkLogRecord) -> SdkLogRecord {
     if let Some(name) = record.event_name() {
         blank.set_event_name(name);
@@ -182,12 +182,12 @@ fn redacted_any(value: AnyValue) -> AnyValue {
     }
 }
 
-/// The mark that takes the place of a number that is a card's.
+/// The replacement for a number that is a card number; `None` if it is not.
 fn redacted_number(number: i64) -> Option<&'static str> {
     redacted(&number.to_string()).map(|_| CARD)
 }
 
-/// The text without card numbers and e-mail addresses; `None` where it holds none.
+/// The text without card numbers and e-mail addresses; `None` if it contains none.
 fn redacted(text: &str) -> Option<String> {
     let mut personal = cards(text);
     personal.extend(emails(text));
@@ -197,7 +197,7 @@ fn redacted(text: &str) -> Option<String> {
     personal.sort_by_key(|(found, _)| (found.start, Reverse(found.end)));
     let (mut redacted, mut kept_until) = (String::with_capacity(text.len()), 0);
     for (found, mark) in personal {
-        // What begins within the last one, as a card number in an address does, is gone already, but for its end.
+        // A match that overlaps the last one, such as a card number in an address, is already replaced except for its end.
         if found.start >= kept_until {
             redacted.push_str(&text[kept_until..found.start]);
             redacted.push_str(mark);
@@ -208,12 +208,13 @@ fn redacted(text: &str) -> Option<String> {
     Some(redacted)
 }
 
-type Found = (Range<usize>, &'static str);
+/// Position of a card number or an address, and its replacement.
+type PersonalData = (Range<usize>, &'static str);
 
-/// Card numbers: groups of digits, with a space or a dash between two of them, that have as many digits as one and a right
-/// check digit. None begins with 0 or 1, which leaves times in nanoseconds alone. Those that overlap are all told: which of
-/// them is meant cannot be known.
-fn cards(text: &str) -> Vec<Found> {
+/// Finds card numbers: groups of digits, separated by single spaces or dashes, with a valid length and check digit. Numbers
+/// that start with 0 or 1 are skipped, so timestamps in nanoseconds are kept. Overlapping matches are all returned, because
+/// it is unknown which one is meant.
+fn cards(text: &str) -> Vec<PersonalData> {
     let longest_from = |groups: &[Range<usize>], first: usize| {
         // A group has one digit at least.
         let end = groups.len().min(first + CARD_DIGITS.end());
@@ -223,7 +224,7 @@ fn cards(text: &str) -> Vec<Found> {
     runs(text).iter().flat_map(|groups| (0..groups.len()).filter_map(|first| longest_from(groups, first))).collect()
 }
 
-/// Groups of digits, together with those that only a space or a dash divides from them.
+/// Runs of digit groups that are separated by single spaces or dashes.
 fn runs(text: &str) -> Vec<Vec<Range<usize>>> {
     let bytes = text.as_bytes();
     let mut runs: Vec<Vec<Range<usize>>> = Vec::new();
@@ -258,7 +259,7 @@ fn is_card(text: &str, groups: &[Range<usize>]) -> bool {
     digits[0] > 1 && passes_luhn(&digits)
 }
 
-/// Whether the last digit checks the others. Source: ISO/IEC 7812-1, annex B.
+/// Whether the check digit is right (Luhn algorithm). Source: ISO/IEC 7812-1, annex B.
 fn passes_luhn(digits: &[u8]) -> bool {
     let doubled = |digit: u8| if digit > 4 { 2 * digit - 9 } else { 2 * digit };
     let sum: u32 = digits
@@ -270,9 +271,9 @@ fn passes_luhn(digits: &[u8]) -> bool {
     sum.is_multiple_of(10)
 }
 
-/// E-mail addresses: what RFC 5322 allows before an `@`, in any script, but for what sets an address apart in a URL or a pair
-/// of key and value; and a host name with a dot in it. An `@` may be written as in a URL.
-fn emails(text: &str) -> Vec<Found> {
+/// Finds e-mail addresses: before the `@` the characters of RFC 5322 in any script, except those that delimit an address in
+/// a URL or a key-value pair; after it a host name with a dot. The `@` may be URL-encoded.
+fn emails(text: &str) -> Vec<PersonalData> {
     let local = |c: char| c.is_alphanumeric() || "._%+-'!#$*^`~".contains(c);
     let host = |c: char| c.is_alphanumeric() || c == '.' || c == '-';
     let ats = text.match_indices('@').chain(text.match_indices("%40"));
@@ -280,7 +281,7 @@ fn emails(text: &str) -> Vec<Found> {
         let (before, after) = (&text[..at], &text[at + sign.len()..]);
         let start = before.trim_end_matches(local).len();
         let name = &after[..after.len() - after.trim_start_matches(host).len()];
-        // The full stop after an address is not its.
+        // A full stop after an address does not belong to it.
         let name = name.trim_end_matches(['.', '-']);
         let whole = start < at && name.trim_start_matches('.').contains('.');
         whole.then(|| (start..at + sign.len() + name.len(), EMAIL))

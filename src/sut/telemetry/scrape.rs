@@ -1,4 +1,4 @@
-//! A scrape of the Prometheus recorder once per interval, on a thread of its own.
+//! Scrapes the Prometheus recorder once per interval, on its own thread.
 
 use std::fmt;
 use std::io;
@@ -12,10 +12,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::PERIODIC_EXPORT_THREADS;
 
-/// The order counter as Prometheus writes it.
+/// Name of the order counter in the Prometheus text format.
 const ORDERS: &str = "orders_total";
 
-/// Renders the recorder's metrics when an interval has passed or when asked to.
+/// Renders the recorder's metrics once per interval and on request.
 pub(super) struct Scraper {
     handle: PrometheusHandle,
     requests: Sender<Sender<()>>,
@@ -40,27 +40,27 @@ impl Scraper {
         Ok(Self { handle, requests, scrapes, thread })
     }
 
-    /// Renders now, on the scraper's thread, and waits for it.
+    /// Scrapes now, on the scraper's thread, and waits for the result.
     pub(super) fn scrape_now(&self) {
         let (done, finished) = channel();
         if self.requests.send(done).is_ok() {
-            // An error means that the thread is gone, and with it what there was to wait for.
+            // An error means that the thread has ended, so there is nothing to wait for.
             let _ = finished.recv();
         }
     }
 
-    /// Scrapes done so far.
+    /// Number of scrapes so far.
     pub(super) fn scrapes(&self) -> u64 {
         self.scrapes.load(Relaxed)
     }
 
-    /// A way to render from anywhere.
+    /// A function that renders the metrics on any thread.
     pub(super) fn render(&self) -> Arc<dyn Fn() -> String + Send + Sync> {
         let handle = self.handle.clone();
         Arc::new(move || handle.render())
     }
 
-    /// Ends the thread; returns the orders that a last scrape shows.
+    /// Ends the thread. Returns the value of the order counter in a last scrape.
     pub(super) fn finish(self) -> Option<u64> {
         drop(self.requests);
         let joined = self.thread.join();
@@ -83,14 +83,14 @@ fn scrape_until_closed(
         std::hint::black_box(handle.render());
         scrapes.fetch_add(1, Relaxed);
         match asked {
-            // The asker may have stopped waiting.
+            // The requester may have stopped waiting.
             Ok(done) => drop(done.send(())),
             Err(_) => due += interval,
         }
     }
 }
 
-/// The value of an unlabelled counter in a text exposition.
+/// The value of a counter without labels in a text exposition.
 fn counter(exposition: &str, name: &str) -> Option<u64> {
     exposition.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_counter_is_read_from_its_own_line() {
+    fn a_counter_is_not_confused_with_one_whose_name_it_prefixes() {
         let text = "# TYPE orders_total counter\norders_total_other 9\norders_total 41\n";
         assert_eq!(counter(text, "orders_total"), Some(41));
         assert_eq!(counter("", "orders_total"), None);

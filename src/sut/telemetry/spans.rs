@@ -1,4 +1,4 @@
-//! The subscriber that a mode asks for, and what takes spans and logs out.
+//! Creates the subscriber of a mode and the pipelines that export its spans and logs.
 
 use std::env;
 use std::sync::Arc;
@@ -25,64 +25,64 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer as _, fmt};
 
-use super::counted::{CountedExporter, CountedProcessor, Ended};
+use super::counted::{CountedExporter, CountedProcessor, ItemCounter};
 use super::diagnostics::Diagnostics;
 use super::export_log::ExportLog;
-use super::otlp::{ClientTls, Destination, Signal, log_exporter, own_timeout, span_exporter};
+use super::otlp::{ClientTls, Destination, OtlpSignal, log_exporter, own_timeout, span_exporter};
 use super::redact::Redacted;
 use super::{SPAN_EXPORT_THREADS, TelemetryError, export_runtime};
 use crate::experiment::mode::{Export, Layer, Logs, Mode, Sampler, SpanExporter, Tls, Traces};
 use crate::record::account::{ServiceLogs, ServiceSpans};
 
-/// Crates whose own events must not become log records: sending them would make more.
+/// Crates of the export path. Their events must not become log records, because sending those would cause more events.
 const OF_THE_EXPORTER: [&str; 6] = ["opentelemetry", "h2", "hyper", "tonic", "tower", "rustls"];
 
-/// Where spans go.
+/// Exports the spans of one service.
 #[derive(Debug)]
 pub(super) enum SpanPipeline {
-    /// Through OpenTelemetry's SDK.
+    /// With OpenTelemetry's SDK.
     Sdk {
-        /// Makes the tracer.
+        /// The provider of the tracer.
         provider: SdkTracerProvider,
-        /// Counts what ends.
-        ended: Ended,
+        /// Counts ended spans.
+        ended: ItemCounter,
         /// Of the exports.
         log: Arc<ExportLog>,
-        /// Whether the exporter drops what it gets.
+        /// Whether the exporter discards every batch.
         discards: bool,
-        /// Carries the exporter's connection.
+        /// Runs the exporter's connection.
         _io: Runtime,
     },
-    /// Straight to the collector.
+    /// With the slim layer.
     Slim {
-        /// The sending side.
+        /// The queue and its sending thread.
         slim: Slim,
         /// Of the exports.
         log: Arc<ExportLog>,
     },
 }
 
-/// Where log records go.
+/// Exports the log records of one service.
 #[derive(Debug)]
 pub(super) struct LogPipeline {
     provider: SdkLoggerProvider,
-    emitted: Ended,
+    emitted: ItemCounter,
     log: Arc<ExportLog>,
     _io: Runtime,
 }
 
-/// What one service traces with.
+/// The tracing setup of one service.
 pub(super) struct Tracing {
-    /// What hears its spans and events; `None` where nothing does.
+    /// Receives its spans and events; `None` if the mode has no subscriber.
     pub(super) subscriber: Option<Dispatch>,
-    /// Where its spans go.
+    /// Exports its spans.
     pub(super) spans: Option<SpanPipeline>,
-    /// Where its log records go.
+    /// Exports its log records.
     pub(super) logs: Option<LogPipeline>,
 }
 
 impl Tracing {
-    /// What `mode` asks for, in the name of `resource`.
+    /// Creates the setup of `mode`, which exports as `resource`.
     pub(super) fn of(
         mode: &Mode,
         to: &Destination,
@@ -124,7 +124,7 @@ impl Tracing {
         Ok(Self { subscriber: Some(subscriber), spans: Some(spans), logs })
     }
 
-    /// Makes it what this process traces with wherever nothing else is said.
+    /// Installs the setup as this process's default.
     pub(super) fn install(&self) -> Result<(), TelemetryError> {
         if let Some(SpanPipeline::Sdk { provider, .. }) = &self.spans {
             global::set_text_map_propagator(TextMapCompositePropagator::new(vec![
@@ -143,7 +143,7 @@ impl Tracing {
     }
 }
 
-/// Events as JSON, to a writer that drops them.
+/// A layer that formats events as JSON and discards them.
 fn json<S>(logs: Logs) -> Option<impl tracing_subscriber::Layer<S>>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -151,7 +151,7 @@ where
     (logs == Logs::Json).then(|| fmt::layer().json().with_writer(std::io::sink))
 }
 
-/// Events as log records.
+/// A layer that turns events into log records.
 fn bridge<S>(logs: Option<&LogPipeline>) -> Option<impl tracing_subscriber::Layer<S>>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -162,7 +162,7 @@ where
     })
 }
 
-/// The filter, which is directives or a level.
+/// The filter of a mode: either directives or a plain level.
 fn filters(traces: &Traces) -> Result<(Option<EnvFilter>, Option<LevelFilter>), TelemetryError> {
     if !traces.level_only {
         return Ok((Some(env_filter(traces)?), None));
@@ -183,7 +183,7 @@ fn sdk(
 ) -> Result<(SdkTracerProvider, SpanPipeline), TelemetryError> {
     let io = export_runtime(SPAN_EXPORT_THREADS[1])?;
     let log = Arc::new(ExportLog::default());
-    let ended = Ended::default();
+    let ended = ItemCounter::default();
     let mut builder = SdkTracerProvider::builder().with_resource(resource.clone());
     builder = match traces.exporter {
         SpanExporter::Otlp => {
@@ -195,7 +195,7 @@ fn sdk(
         SpanExporter::Null => batched(builder, traces, CountedExporter::new(NullExporter, Arc::clone(&log)), &ended),
     };
     builder = match traces.sampler {
-        // Setting one would silence OTEL_TRACES_SAMPLER.
+        // Setting one would override OTEL_TRACES_SAMPLER.
         Sampler::Default => builder,
         Sampler::AlwaysOff => builder.with_sampler(SdkSampler::AlwaysOff),
         Sampler::ParentRatio { ratio } => {
@@ -207,12 +207,12 @@ fn sdk(
     Ok((provider.clone(), SpanPipeline::Sdk { provider, ended, log, discards, _io: io }))
 }
 
-/// The provider with a queue in front of `exporter`, which sees nothing personal where `traces` say so.
+/// Adds a batch processor with `exporter`, behind the redaction if the mode asks for it.
 fn batched(
     builder: TracerProviderBuilder,
     traces: &Traces,
     exporter: impl opentelemetry_sdk::trace::SpanExporter + 'static,
-    ended: &Ended,
+    ended: &ItemCounter,
 ) -> TracerProviderBuilder {
     if traces.redact {
         queued(builder, traces, Redacted::new(exporter), ended)
@@ -225,13 +225,13 @@ fn queued(
     builder: TracerProviderBuilder,
     traces: &Traces,
     exporter: impl opentelemetry_sdk::trace::SpanExporter + 'static,
-    ended: &Ended,
+    ended: &ItemCounter,
 ) -> TracerProviderBuilder {
     let batching = BatchSpanProcessor::builder(exporter).with_batch_config(batch_config(traces)).build();
     builder.with_span_processor(CountedProcessor::new(batching, ended.clone()))
 }
 
-/// An exporter that drops each batch.
+/// An exporter that discards every batch.
 #[derive(Debug)]
 struct NullExporter;
 
@@ -267,7 +267,7 @@ fn slim(
         queue: traces.queue,
         batch: traces.batch,
         delay: traces.delay,
-        timeout: own_timeout(Signal::Traces, export).unwrap_or(usual.timeout),
+        timeout: own_timeout(OtlpSignal::Traces, export).unwrap_or(usual.timeout),
         tls,
         ..usual
     };
@@ -282,9 +282,9 @@ fn slim(
     Ok((layer, SpanPipeline::Slim { slim, log }))
 }
 
-/// The mode's batch settings, but for those an environment variable gives.
+/// The mode's batch settings, except those set by environment variables.
 fn batch_config(traces: &Traces) -> BatchConfig {
-    // The default configuration reads the variables, and what is set on the builder would win over them.
+    // The defaults read the variables, and values set on the builder would override them.
     let mut config = BatchConfigBuilder::default();
     if env::var_os("OTEL_BSP_MAX_QUEUE_SIZE").is_none() {
         config = config.with_max_queue_size(traces.queue);
@@ -299,7 +299,7 @@ fn batch_config(traces: &Traces) -> BatchConfig {
 }
 
 impl SpanPipeline {
-    /// Exports every span that has ended, within `bound` where that can be bounded.
+    /// Exports every ended span. `bound` limits the slim layer only; the SDK has its own time-out.
     pub(super) fn flush(&self, bound: Duration, diagnostics: &Diagnostics) {
         let what = "flushing spans";
         match self {
@@ -310,8 +310,8 @@ impl SpanPipeline {
         }
     }
 
-    /// Exports what is left, for at most `bound`: where all of them went, and of the exports. What the SDK drops, and what
-    /// the collector refuses of what it exports, only `diagnostics` hear of.
+    /// Exports what is left, for at most `bound`. Of the SDK's pipeline, spans dropped at the queue or rejected by the
+    /// collector are reported to `diagnostics` only.
     pub(super) fn shutdown(self, bound: Duration, diagnostics: &Diagnostics) -> Closed {
         let what = "shutting the tracer down";
         match self {
@@ -337,15 +337,15 @@ impl SpanPipeline {
     }
 }
 
-/// What became of the spans of a pipeline that is shut down.
+/// Where the spans of a closed pipeline went.
 pub(super) struct Closed {
-    /// Where they went, as far as it knows.
+    /// The counts known to the pipeline.
     pub(super) spans: ServiceSpans,
-    /// Spans in exports that succeeded.
+    /// Spans in successful exports.
     pub(super) exported: u64,
-    /// Whether the shutdown ended before everything was tried.
+    /// Whether the shutdown timed out before everything was tried.
     pub(super) gave_up: bool,
-    /// Of its exports.
+    /// Log of the exports.
     pub(super) log: Arc<ExportLog>,
 }
 
@@ -356,8 +356,8 @@ impl LogPipeline {
         let exporter = log_exporter(mode.export, to)?;
         drop(entered);
         let log = Arc::new(ExportLog::default());
-        let emitted = Ended::default();
-        // One record an order, and an order's spans: what holds for the spans' queue holds for this one.
+        let emitted = ItemCounter::default();
+        // There is one record per order, so a queue that is large enough for spans is large enough here.
         let settings = mode.traces.clone().unwrap_or_default();
         let mut config = LogBatchConfigBuilder::default();
         if env::var_os("OTEL_BLRP_MAX_QUEUE_SIZE").is_none() {
@@ -383,12 +383,13 @@ impl LogPipeline {
         Ok(Self { provider, emitted, log, _io: io })
     }
 
-    /// Exports every record that was emitted.
+    /// Exports every emitted record.
     pub(super) fn flush(&self, diagnostics: &Diagnostics) {
         diagnostics.note_failure("flushing logs", self.provider.force_flush());
     }
 
-    /// Exports what is left, for at most `bound`: where all of them went, but for those that only `diagnostics` hear of.
+    /// Exports what is left, for at most `bound`. Records dropped at the queue or rejected by the collector are reported to
+    /// `diagnostics` only.
     pub(super) fn shutdown(self, bound: Duration, diagnostics: &Diagnostics) -> ServiceLogs {
         diagnostics.note_failure("shutting the logger down", self.provider.shutdown_with_timeout(bound));
         ServiceLogs { emitted: self.emitted.count(), failed: self.log.failed_items(), ..ServiceLogs::default() }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Numbers that payment schemes publish for tests, in the forms that people write them in.
+/// Test card numbers published by payment schemes, in common notations.
 const CARDS: [&str; 8] = [
     "4111111111111111",
     "4111 1111 1111 1111",
@@ -20,31 +20,31 @@ const CARDS: [&str; 8] = [
     "4222222222222",
 ];
 
-fn told(text: &str) -> String {
+fn redact(text: &str) -> String {
     redacted(text).unwrap_or_else(|| text.to_owned())
 }
 
 #[test]
-fn a_card_number_is_found_in_whatever_stands_around_it() {
+fn card_numbers_are_redacted_within_any_text() {
     for card in CARDS {
         for (before, after) in [("", ""), ("card ", "."), ("n=", ",x=1"), ("12 ", " 2027"), ("é", "é"), ("id7-", "")]
         {
-            let text = told(&format!("{before}{card}{after}"));
+            let text = redact(&format!("{before}{card}{after}"));
             assert_eq!(text, format!("{before}[card]{after}"), "{card}");
         }
     }
-    assert_eq!(told("4111111111111111 5555555555554444"), "[card] [card]");
-    // Beginning with the two groups before it there is another number that is checked right.
-    assert_eq!(told("4000 0004 4111 1111 1111 1111"), "[card]");
+    assert_eq!(redact("4111111111111111 5555555555554444"), "[card] [card]");
+    // Together with the two groups before it, there is a second number with a valid check digit.
+    assert_eq!(redact("4000 0004 4111 1111 1111 1111"), "[card]");
 }
 
 #[test]
-fn numbers_that_are_no_card_stay() {
+fn numbers_that_are_not_card_numbers_are_kept() {
     for text in [
         "4111111111111112",
         "4111 1111 1111 1112",
         "order 1234567890123",
-        // Checked right, but a time in nanoseconds, and too many or too few digits.
+        // The check digits are valid, but one is a timestamp in nanoseconds and two have too many or too few digits.
         "1700000000000000004",
         "41111111111111111111111111111117",
         "411111111117",
@@ -57,7 +57,7 @@ fn numbers_that_are_no_card_stay() {
 }
 
 #[test]
-fn an_address_is_found_and_what_only_looks_like_one_stays() {
+fn email_addresses_are_redacted_and_similar_texts_are_kept() {
     for (text, left) in [
         ("ada@example.com", "[email]"),
         ("to ada.b+c@mail.example.co.uk.", "to [email]."),
@@ -69,27 +69,27 @@ fn an_address_is_found_and_what_only_looks_like_one_stays() {
         ("@example.com", "@example.com"),
         ("a @ b.c", "a @ b.c"),
     ] {
-        assert_eq!(told(text), left);
+        assert_eq!(redact(text), left);
     }
 }
 
 proptest! {
     #[test]
-    fn whatever_stands_around_no_personal_text_is_left(before in ".*", at in 0..CARDS.len(), after in ".*") {
+    fn no_personal_data_is_left_in_random_text(before in ".*", at in 0..CARDS.len(), after in ".*") {
         let card = CARDS[at];
-        // Digits next to it make it another number.
+        // Adjacent digits would make it a different number.
         prop_assume!(!before.ends_with(|c: char| c.is_ascii_digit()) && !after.starts_with(|c: char| c.is_ascii_digit()));
-        let left = told(&format!("{before}{card}{after} {before}ada@example.com{after}"));
+        let left = redact(&format!("{before}{card}{after} {before}ada@example.com{after}"));
         prop_assert!(!left.contains(card) && !left.contains("ada@example"), "{}", left);
     }
 
     #[test]
-    fn text_without_an_at_or_enough_digits_is_left_as_it_is(text in "[a-zé .:/-]*[0-9]{0,12}[a-z ]*") {
+    fn text_without_an_at_sign_or_enough_digits_is_unchanged(text in "[a-zé .:/-]*[0-9]{0,12}[a-z ]*") {
         prop_assert_eq!(redacted(&text), None);
     }
 }
 
-/// Keeps what it gets.
+/// An exporter that keeps the items.
 #[derive(Clone, Debug, Default)]
 struct Kept {
     spans: Arc<Mutex<Vec<SpanData>>>,
@@ -141,7 +141,7 @@ fn span(text: &str, number: i64) -> SpanData {
 }
 
 #[tokio::test]
-async fn nowhere_in_a_span_is_anything_personal_left_and_all_else_stays() {
+async fn spans_are_redacted_in_every_text_and_otherwise_unchanged() {
     let kept = Kept::default();
     let exporter = Redacted::new(kept.clone());
     let batch = vec![span("ada@example.com paid by 4111 1111 1111 1111", 4_111_111_111_111_111), span("nobody", 7)];
@@ -149,12 +149,12 @@ async fn nowhere_in_a_span_is_anything_personal_left_and_all_else_stays() {
     let spans = kept.spans.lock().unwrap();
     let all = format!("{:?}", spans[0]);
     assert!(!all.contains("ada@") && !all.contains("4111") && all.contains("\"kept\""), "{all}");
-    // Name, status, and in attributes, event and link both texts; the event's name.
+    // The span's name, its status, two texts each in attributes, event and link, and the event's name.
     assert_eq!((all.matches("[email] paid by [card]").count(), spans[1].clone()), (9, span("nobody", 7)), "{all}");
 }
 
 #[tokio::test]
-async fn nowhere_in_a_log_record_is_anything_personal_left_and_all_else_stays() {
+async fn log_records_are_redacted_in_every_text_and_otherwise_unchanged() {
     let record = |text: &str, number: i64| {
         let mut record = SdkLoggerProvider::builder().build().logger("").create_log_record();
         record.set_event_name("paid");
