@@ -120,26 +120,28 @@ async fn take(request: Request<Incoming>, transport: OtlpTransport, conn: &Conn)
     }
     // There is no `await` from here to the response, so every counted request is also acknowledged. If the client has gone,
     // hyper has already dropped this future.
-    match active.outcome {
+    count(state, signal, &payload, &active.outcome)
+}
+
+/// Counts the items of a payload, unless a fault refuses it. Returns the number of items that were rejected.
+fn count(state: &ReceiverState, signal: Signal, payload: &[u8], effect: &FaultEffect) -> Result<u64, ExportRefusal> {
+    match effect {
         FaultEffect::Reject(Rejection::Unavailable) => {
             Err(ExportRefusal::new(RefusalCause::Unavailable, "unavailable: injected fault"))
         }
         FaultEffect::Reject(Rejection::Exhausted { retry }) => {
-            Err(ExportRefusal::new(RefusalCause::Exhausted, "resource exhausted: injected fault").retry_after(retry))
+            Err(ExportRefusal::new(RefusalCause::Exhausted, "resource exhausted: injected fault").retry_after(*retry))
         }
-        outcome => {
-            let rejected = |items| match outcome {
-                FaultEffect::Partial(share, place) => state.in_share(share, place, signal, items),
+        effect => {
+            let rejected = |items| match effect {
+                FaultEffect::Partial(share, place) => state.in_share(*share, *place, signal, items),
                 _ => 0,
             };
-            let added = state.lock().add(signal, &payload, rejected);
-            let malformed = |why| {
-                own_fault(ExportRefusal::new(
-                    RefusalCause::Malformed,
-                    format!("not an export request for {signal}: {why}"),
-                ))
-            };
-            added.map_err(malformed)
+            let mut tally = state.lock();
+            tally.add(signal, payload, rejected).map_err(|why| {
+                tally.refuse_request();
+                ExportRefusal::new(RefusalCause::Malformed, format!("not an export request for {signal}: {why}"))
+            })
         }
     }
 }
