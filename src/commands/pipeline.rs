@@ -25,7 +25,7 @@ use crate::studies::pipeline::{Emitter, StudyError, conduct, findings};
 use crate::sut::telemetry::Destination;
 
 /// Why the study stopped before its end.
-enum Cut {
+enum StudyCut {
     Failed(StudyError),
     Signalled(Signal),
 }
@@ -78,8 +78,8 @@ pub fn run(options: PipelineOptions) -> Result<(), Failure> {
         eprintln!("result: {}", out.display());
     }
     match cut {
-        Some(Cut::Signalled(signal)) => Err(Failure::Interrupted(signal)),
-        Some(Cut::Failed(error)) => Err(Failure::Invalid(error.to_string())),
+        Some(StudyCut::Signalled(signal)) => Err(Failure::Interrupted(signal)),
+        Some(StudyCut::Failed(error)) => Err(Failure::Invalid(error.to_string())),
         None => match document.findings.capacity {
             Some(_) => Ok(()),
             None => Err(Failure::Invalid(format!("no search found a capacity: {}", reasons(&document.findings)))),
@@ -138,26 +138,26 @@ fn measure(
     setup: &PipelineSetup,
     options: PipelineOptions,
     steps: &mut Vec<PipelineStep>,
-) -> Result<Option<Cut>, Failure> {
+) -> Result<Option<StudyCut>, Failure> {
     let (executable, runtime) = processes()?;
     let collector = match options.endpoint {
-        Some(url) => Collector::Elsewhere(Some(url.as_str().to_owned())),
-        None if environment_names_a_collector() => Collector::Elsewhere(None),
-        None => Collector::Embedded(Sink::start().map_err(|e| cannot("start the sink", &e))?),
+        Some(url) => SpanTarget::Elsewhere(Some(url.as_str().to_owned())),
+        None if environment_names_a_collector() => SpanTarget::Elsewhere(None),
+        None => SpanTarget::Embedded(Sink::start().map_err(|e| cannot("start the sink", &e))?),
     };
     let mut emitters = Emitters { executable, mode: options.mode, step: options.step, collector, quiet: options.quiet };
     runtime.block_on(async {
         let mut told = signals().map_err(|e| cannot("listen for signals", &e))?;
         tokio::select! {
-            conducted = conduct(setup, &mut emitters, steps) => Ok(conducted.err().map(Cut::Failed)),
+            conducted = conduct(setup, &mut emitters, steps) => Ok(conducted.err().map(StudyCut::Failed)),
             // Dropping the study kills the emitter under way; a step is not worth waiting for.
-            signal = signalled(&mut told) => Ok(Some(Cut::Signalled(signal))),
+            signal = signalled(&mut told) => Ok(Some(StudyCut::Signalled(signal))),
         }
     })
 }
 
 /// The destination of spans.
-enum Collector {
+enum SpanTarget {
     Embedded(Sink),
     /// At this URL, or, without one, where the `OTEL_*` variables point.
     Elsewhere(Option<String>),
@@ -168,21 +168,21 @@ struct Emitters {
     executable: PathBuf,
     mode: Mode,
     step: Duration,
-    collector: Collector,
+    collector: SpanTarget,
     quiet: bool,
 }
 
 impl Emitter for Emitters {
     async fn emit(&mut self, batching: Batching, rate: Rate) -> Result<(Emitted, Option<u64>), EmitterError> {
         let receiver = match &self.collector {
-            Collector::Embedded(sink) => Some(
+            SpanTarget::Embedded(sink) => Some(
                 sink.listen(ReceiverConfig::at(LOOPBACK, TreeShape::new(&[(emitter::SPAN, None)], None)))
                     .map_err(|e| EmitterError::no_sink(&e))?,
             ),
-            Collector::Elsewhere(_) => None,
+            SpanTarget::Elsewhere(_) => None,
         };
         let endpoint = match (&self.collector, &receiver) {
-            (Collector::Elsewhere(url), _) => url.clone(),
+            (SpanTarget::Elsewhere(url), _) => url.clone(),
             (_, receiver) => receiver.as_ref().map(Receiver::endpoint),
         };
         let destination = Destination { endpoint, tls: None };

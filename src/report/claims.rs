@@ -30,7 +30,7 @@ pub struct ClaimsView {
     title: String,
     /// Where and how, a line each.
     setting: Vec<String>,
-    claims: Vec<Row>,
+    claims: Vec<ClaimRow>,
     warnings: Vec<String>,
     /// The noise floor, and the limits of the tests.
     closing: Vec<String>,
@@ -38,7 +38,7 @@ pub struct ClaimsView {
 
 /// One claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Row {
+struct ClaimRow {
     verdict: ClaimVerdict,
     id: String,
     statement: String,
@@ -46,21 +46,21 @@ struct Row {
     /// Of the reading that decides.
     figure: String,
     limit: String,
-    groups: Vec<Group>,
+    groups: Vec<ReadingGroup>,
 }
 
 /// Readings of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Group {
+struct ReadingGroup {
     /// Denominator and estimator.
     head: String,
     limit: String,
-    readings: Vec<Line>,
+    readings: Vec<ReadingLine>,
 }
 
 /// One reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Line {
+struct ReadingLine {
     verdict: &'static str,
     subject: String,
     figure: String,
@@ -98,17 +98,17 @@ impl ClaimsView {
     }
 }
 
-fn row(claim: &Claim) -> Row {
-    let mut groups: Vec<Group> = Vec::new();
+fn row(claim: &Claim) -> ClaimRow {
+    let mut groups: Vec<ReadingGroup> = Vec::new();
     for reading in &claim.readings {
         let (head, limit) = (head(&reading.figure), limit(&reading.figure));
         let line = line(reading);
         match groups.iter_mut().find(|group| group.head == head && group.limit == limit) {
             Some(group) => group.readings.push(line),
-            None => groups.push(Group { head, limit, readings: vec![line] }),
+            None => groups.push(ReadingGroup { head, limit, readings: vec![line] }),
         }
     }
-    Row {
+    ClaimRow {
         verdict: claim.verdict,
         id: claim.id.clone(),
         statement: claim.statement.clone(),
@@ -138,12 +138,12 @@ fn limit(figure: &ClaimFigure) -> String {
     }
 }
 
-fn line(reading: &ClaimReading) -> Line {
+fn line(reading: &ClaimReading) -> ReadingLine {
     let verdict = match reading.verdict {
         Some(verdict) if reading.counts => verdict.as_str(),
         Some(_) | None => BESIDE,
     };
-    Line { verdict, subject: reading.subject.clone(), figure: shown(&reading.figure) }
+    ReadingLine { verdict, subject: reading.subject.clone(), figure: shown(&reading.figure) }
 }
 
 /// A figure with its interval, or a count with its total.
@@ -198,7 +198,7 @@ pub fn table(document: &Document, colour: bool) -> String {
 }
 
 /// A reading in its columns.
-fn columns(line: &Line) -> String {
+fn columns(line: &ReadingLine) -> String {
     let room = WIDTH - READING - INDENT - SUBJECT - 2;
     let subject = pad_str(&line.subject, SUBJECT, console::Alignment::Left, None);
     let blanks = room.saturating_sub(measure_text_width(&line.figure));

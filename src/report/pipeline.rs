@@ -14,7 +14,7 @@ const WIDTH: usize = 100;
 const INDENT: usize = 13;
 
 /// One line, with its name.
-struct Line {
+struct NamedLine {
     name: &'static str,
     text: String,
 }
@@ -23,7 +23,7 @@ struct Line {
 pub fn table(setup: &PipelineSetup, findings: &PipelineFindings, slim: bool, colour: bool) -> String {
     let bold = |text: &str| if colour { style(text).bold().force_styling(true).to_string() } else { text.to_owned() };
     let mut out = vec![bold(&title(setup)), String::new()];
-    for Line { name, text } in lines(setup, findings, slim) {
+    for NamedLine { name, text } in lines(setup, findings, slim) {
         let first = format!("{name:INDENT$}");
         let rest = " ".repeat(INDENT);
         let options = Options::new(WIDTH - 2).initial_indent(&first).subsequent_indent(&rest);
@@ -34,7 +34,8 @@ pub fn table(setup: &PipelineSetup, findings: &PipelineFindings, slim: bool, col
 
 /// The findings as Markdown.
 pub fn markdown(setup: &PipelineSetup, findings: &PipelineFindings, slim: bool) -> String {
-    let lines = lines(setup, findings, slim).into_iter().map(|Line { name, text }| format!("- **{name}**: {text}\n"));
+    let lines =
+        lines(setup, findings, slim).into_iter().map(|NamedLine { name, text }| format!("- **{name}**: {text}\n"));
     format!("### {}\n\n{}", title(setup), lines.collect::<String>())
 }
 
@@ -53,9 +54,9 @@ fn settings(Batching { queue, batch, delay }: Batching) -> String {
     format!("queue {queue}, batches of {batch}, delay {}", in_one_word(delay))
 }
 
-fn lines(setup: &PipelineSetup, findings: &PipelineFindings, slim: bool) -> Vec<Line> {
-    let mut lines = vec![Line { name: "capacity", text: capacity(setup, findings) }];
-    let mut say = |name, text: Option<String>| lines.extend(text.map(|text| Line { name, text }));
+fn lines(setup: &PipelineSetup, findings: &PipelineFindings, slim: bool) -> Vec<NamedLine> {
+    let mut lines = vec![NamedLine { name: "capacity", text: capacity(setup, findings) }];
+    let mut say = |name, text: Option<String>| lines.extend(text.map(|text| NamedLine { name, text }));
     let predicted = findings.predicted.zip(findings.exports).map(|(predicted, exports)| {
         format!(
             "at most {} spans/s: exports of {} spans, one after the other, take {} (p50; mean {}); within {} the queue takes up \

@@ -102,7 +102,7 @@ fn an_unknown_name_is_refused_with_the_nearest_before_anything_is_launched() {
 #[test]
 fn a_launch_that_does_nothing_is_refused_with_estimator_and_round() {
     let error = isolated::measure(Path::new("true"), &["span-none"], 1, 1, &mut |_| ()).unwrap_err();
-    assert!(error.to_string().starts_with("estimator `span-none`, round 1: what it said is no answer"), "{error}");
+    assert!(error.to_string().starts_with("estimator `span-none`, round 1: cannot read its answer"), "{error}");
     let error = isolated::measure(Path::new("/nowhere"), &["span-none"], 1, 1, &mut |_| ()).unwrap_err();
     assert!(error.to_string().contains("round 1: cannot launch /nowhere"), "{error}");
 }

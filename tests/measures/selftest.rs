@@ -87,7 +87,7 @@ fn a_self_test_that_is_interrupted_saves_what_it_has() {
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
     let document = document(&out);
     assert!(document.partial && document.selftest.unwrap().checks.len() == 3);
-    assert!(stdout(&output).contains("The self-test was cut short: 3 checks were made"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("The self-test was cut short after 3 checks"), "{}", stdout(&output));
 }
 
 #[test]

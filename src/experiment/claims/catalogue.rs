@@ -239,7 +239,7 @@ fn traces_of(subject: &str, denominator: &str, source: Source, arm: &'static str
 fn auto_context() -> Vec<ClaimQuestion> {
     let alone = "wrong traces, without help";
     vec![
-        traces_of("the published handler, closest that compiles", alone, Source::Run, "naive"),
+        traces_of("the published handler, adapted to compile", alone, Source::Run, "naive"),
         traces_of("a bare spawn", alone, PAYMENT, scenarios::BARE_SPAWN),
         beside(count(
             "a guard held across await, which axum refuses",
@@ -260,19 +260,19 @@ fn baggage() -> Vec<ClaimQuestion> {
     vec![
         read(helped, "the context handed to the task", "full"),
         read(alone, "a bare spawn", scenarios::BARE_SPAWN),
-        read(alone, "the published handler, closest that compiles", "naive"),
+        read(alone, "the published handler, adapted to compile", "naive"),
     ]
 }
 
 fn view_drops_label() -> Vec<ClaimQuestion> {
     let series = |subject, arm| {
         let check = CountCheck::ExtraSeries { source: USERS, arm, other: "bridge" };
-        count(subject, "series more than without the label", "series", check)
+        count(subject, "more series than without the label", "series", check)
     };
     let memory = |subject, arm: &str| {
         let (arm, baseline) = (arm.into(), "bridge".into());
         let quantity = Quantity::Cost { source: USERS, arm, baseline, metric: Metric::Rss, per: Per::Megabytes };
-        beside(question(subject, "memory more than without the label", "MB", Test::ReportOnly, quantity))
+        beside(question(subject, "more memory than without the label", "MB", Test::ReportOnly, quantity))
     };
     vec![
         series("with the view", scenarios::VIEWED),

@@ -1,7 +1,7 @@
 //! Every estimator.
 
 use super::Estimator;
-use super::launched::{Access, ControlSpan, Footprint, Operation, Series};
+use super::launched::{Access, ControlSpan, Footprint, Operation, SeriesUse};
 use crate::experiment::mode::{Metrics, Mode, named};
 use crate::os::cores;
 
@@ -70,7 +70,7 @@ fn scaling(thread_counts: &[usize]) -> Vec<Estimator> {
     let mut estimators = Vec::new();
     for to in ["prometheus", "bridge"] {
         for (name, series, what) in
-            [("one", Series::One, "all into one series"), ("many", Series::Many, "each into a series of its own")]
+            [("one", SeriesUse::One, "all into one series"), ("many", SeriesUse::Many, "each into a series of its own")]
         {
             estimators.extend(thread_counts.iter().map(|&threads| Estimator {
                 name: format!("scaling-counter-{to}-{name}-{threads}"),
@@ -82,7 +82,7 @@ fn scaling(thread_counts: &[usize]) -> Vec<Estimator> {
                 operation: Operation::Threads(threads, series),
                 footprint: Footprint {
                     orders: 1,
-                    series: Some(if series == Series::One { 1 } else { threads as u64 }),
+                    series: Some(if series == SeriesUse::One { 1 } else { threads as u64 }),
                     ..Footprint::default()
                 },
                 control: ControlSpan::Disabled,

@@ -14,7 +14,7 @@ use tracing::{debug_span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::Estimator;
-use super::launched::{Access, ControlSpan, Footprint, IsolatedReading, Launched, Operation, Series};
+use super::launched::{Access, ControlSpan, Footprint, IsolatedReading, Launched, Operation, SeriesUse};
 use super::timing::{Loop, Timed, timed, timed_on};
 use crate::experiment::mode::Handlers;
 use crate::experiment::payload::Payload;
@@ -129,7 +129,7 @@ fn time_operation(
         Operation::Threads(threads, series) => {
             // Labelled either way: without a label OpenTelemetry has a shorter way, and the two would differ in that.
             let orders = |thread: usize| {
-                let label = if series == Series::One { 0 } else { thread };
+                let label = if series == SeriesUse::One { 0 } else { thread };
                 counter!(ORDERS_TOTAL, "thread" => label.to_string())
             };
             let increment = |orders: Counter| move |_| black_box(&orders).increment(1);

@@ -12,7 +12,7 @@ pub(super) enum Operation {
     /// Records a value into a histogram.
     Histogram(Access),
     /// Increments a counter through kept handles, on so many threads at once.
-    Threads(usize, Series),
+    Threads(usize, SeriesUse),
     /// Calls the order service.
     Order,
     /// Makes, enters, leaves and closes a span at INFO.
@@ -34,7 +34,7 @@ pub(super) enum Access {
 
 /// Which series several threads record into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Series {
+pub(super) enum SeriesUse {
     /// The same series.
     One,
     /// Each thread into its own.

@@ -28,19 +28,19 @@ use crate::sink::{Receiver, ReceiverConfig, Sink, TreeShape};
 pub(super) const SCOPE: &str = "otelbench";
 
 /// A collector that runs until it is dropped.
-pub(super) struct Collector {
+pub(super) struct ProbeCollector {
     receiver: Receiver,
     _sink: Sink,
 }
 
 /// A collector on a free port.
-pub(super) fn collector() -> Result<Collector, AttemptError> {
+pub(super) fn collector() -> Result<ProbeCollector, AttemptError> {
     let sink = Sink::start()?;
     let receiver = sink.listen(ReceiverConfig::at((Ipv4Addr::LOCALHOST, 0).into(), TreeShape::default()))?;
-    Ok(Collector { receiver, _sink: sink })
+    Ok(ProbeCollector { receiver, _sink: sink })
 }
 
-impl Collector {
+impl ProbeCollector {
     pub(super) fn endpoint(&self) -> String {
         self.receiver.endpoint()
     }
@@ -85,13 +85,13 @@ pub(super) fn otlp_spans(endpoint: &str, runtime: &Runtime) -> Result<OtlpSpans,
 
 /// One stream of metric data: the points with the same name, unit and description.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Stream {
+pub(super) struct MetricStream {
     pub(super) name: String,
     pub(super) unit: String,
-    pub(super) points: Vec<Point>,
+    pub(super) points: Vec<MetricPoint>,
 }
 
-impl Stream {
+impl MetricStream {
     /// The sum of its points.
     pub(super) fn total(&self) -> f64 {
         sum(self.points.iter().map(|point| point.value))
@@ -105,7 +105,7 @@ pub(super) fn sum(values: impl Iterator<Item = f64>) -> f64 {
 
 /// One series of a stream.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Point {
+pub(super) struct MetricPoint {
     pub(super) labels: BTreeMap<String, String>,
     /// A counter's total, a gauge's last value, a histogram's count.
     pub(super) value: f64,
@@ -115,10 +115,10 @@ pub(super) struct Point {
 
 /// A metric exporter that keeps the streams of the last export.
 #[derive(Clone, Debug, Default)]
-pub(super) struct KeptStreams(Arc<Mutex<Vec<Stream>>>);
+pub(super) struct KeptStreams(Arc<Mutex<Vec<MetricStream>>>);
 
 impl KeptStreams {
-    pub(super) fn streams(&self) -> Vec<Stream> {
+    pub(super) fn streams(&self) -> Vec<MetricStream> {
         lock(&self.0).clone()
     }
 }
@@ -128,7 +128,7 @@ impl PushMetricExporter for KeptStreams {
         *lock(&self.0) = metrics
             .scope_metrics()
             .flat_map(ScopeMetrics::metrics)
-            .map(|metric| Stream {
+            .map(|metric| MetricStream {
                 name: metric.name().to_owned(),
                 unit: metric.unit().to_owned(),
                 points: match metric.data() {
@@ -154,11 +154,11 @@ impl PushMetricExporter for KeptStreams {
     }
 }
 
-fn points<T: Copy>(data: &MetricData<T>, number: impl Fn(T) -> f64) -> Vec<Point> {
+fn points<T: Copy>(data: &MetricData<T>, number: impl Fn(T) -> f64) -> Vec<MetricPoint> {
     let labels = |attributes: &mut dyn Iterator<Item = &KeyValue>| {
         attributes.map(|kv| (kv.key.to_string(), kv.value.to_string())).collect()
     };
-    let plain = |labels, value| Point { labels, value, buckets: Vec::new() };
+    let plain = |labels, value| MetricPoint { labels, value, buckets: Vec::new() };
     match data {
         MetricData::Sum(sum) => {
             sum.data_points().map(|p| plain(labels(&mut p.attributes()), number(p.value()))).collect()
@@ -168,7 +168,7 @@ fn points<T: Copy>(data: &MetricData<T>, number: impl Fn(T) -> f64) -> Vec<Point
         }
         MetricData::Histogram(histogram) => histogram
             .data_points()
-            .map(|p| Point {
+            .map(|p| MetricPoint {
                 labels: labels(&mut p.attributes()),
                 value: p.count() as f64,
                 buckets: p.bucket_counts().collect(),
@@ -183,7 +183,7 @@ fn points<T: Copy>(data: &MetricData<T>, number: impl Fn(T) -> f64) -> Vec<Point
 pub(super) fn bridged(
     shaped: impl FnOnce(MeterProviderBuilder) -> MeterProviderBuilder,
     record: impl FnOnce(),
-) -> Result<Vec<Stream>, AttemptError> {
+) -> Result<Vec<MetricStream>, AttemptError> {
     let kept = KeptStreams::default();
     let (provider, recorder) = Recorder::builder(SCOPE)
         .with_meter_provider(|builder| shaped(builder.with_periodic_exporter(kept.clone())))

@@ -5,7 +5,7 @@ use opentelemetry_otlp::{MetricExporter, WithExportConfig};
 use opentelemetry_sdk::metrics::{Aggregation, Instrument, Stream as View, Temporality};
 use tracing_subscriber::layer::SubscriberExt;
 
-use super::apparatus::{Log, SCOPE, Stream, bridged, collector, counted, one_worker, sum};
+use super::apparatus::{Log, MetricStream, SCOPE, bridged, collector, counted, one_worker, sum};
 use super::{AttemptError, Hang, Probe};
 use crate::record::probes::ProbeObservation;
 
@@ -102,7 +102,7 @@ fn gauge_increments(kept: bool) -> Result<ProbeObservation, AttemptError> {
             }
         },
     )?;
-    let exported = sum(called(&streams, "orders_in_flight").map(Stream::total));
+    let exported = sum(called(&streams, "orders_in_flight").map(MetricStream::total));
     Ok(ProbeObservation::new(
         exported != f64::from(CALLS),
         format!("{CALLS} increments by 1 were exported as {exported}."),
@@ -121,7 +121,7 @@ fn counter_absolute(kept: bool) -> Result<ProbeObservation, AttemptError> {
             }
         },
     )?;
-    let exported = sum(called(&streams, "bytes_read").map(Stream::total));
+    let exported = sum(called(&streams, "bytes_read").map(MetricStream::total));
     Ok(ProbeObservation::new(
         exported != VALUE as f64,
         format!("The absolute value {VALUE}, set {CALLS} times, was exported as {exported}."),
@@ -147,7 +147,7 @@ fn described(kept: bool) -> Result<ProbeObservation, AttemptError> {
             },
         )
     })?;
-    let streams: Vec<&Stream> = called(&streams, "bytes_sent").collect();
+    let streams: Vec<&MetricStream> = called(&streams, "bytes_sent").collect();
     let with_unit = sum(streams.iter().filter(|stream| !stream.unit.is_empty()).map(|stream| stream.total()));
     Ok(ProbeObservation::new(
         streams.len() != 1,
@@ -227,7 +227,7 @@ fn name(name: &'static str) -> Result<ProbeObservation, AttemptError> {
     let streams = tracing::subscriber::with_default(subscriber, || {
         bridged(|builder| builder, || (0..CALLS).for_each(|_| metrics::counter!(name).increment(1)))
     })?;
-    let exported = sum(streams.iter().map(Stream::total));
+    let exported = sum(streams.iter().map(MetricStream::total));
     let errors = log.events().len();
     Ok(ProbeObservation::new(
         exported != f64::from(CALLS),
@@ -285,6 +285,6 @@ fn oversized(temporality: Temporality) -> Result<ProbeObservation, AttemptError>
     ))
 }
 
-fn called<'a>(streams: &'a [Stream], name: &'a str) -> impl Iterator<Item = &'a Stream> {
+fn called<'a>(streams: &'a [MetricStream], name: &'a str) -> impl Iterator<Item = &'a MetricStream> {
     streams.iter().filter(move |stream| stream.name == name)
 }

@@ -18,7 +18,7 @@ use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{SdkMeterProvider, Temporality};
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanData, SpanExporter};
 
-use super::apparatus::{Collector, KeptSpans, SCOPE, collector, keeping, lock, one_worker};
+use super::apparatus::{KeptSpans, ProbeCollector, SCOPE, collector, keeping, lock, one_worker};
 use super::{AttemptError, Hang, Probe};
 use crate::os::subprocess::{SubprocessError, TIMEOUT, capture_stdout, without_otel_environment};
 use crate::record::probes::{ProbeFigures, ProbeObservation, ProbeVerdict};
@@ -147,7 +147,7 @@ fn has_effect(variable: &Variable) -> Result<Option<bool>, AttemptError> {
     Ok(Some(outcome(true)? != without))
 }
 
-fn arrived(collector: &Collector) -> String {
+fn arrived(collector: &ProbeCollector) -> String {
     // Of 20 kB that compress well, only a compressed export has less than half on the wire.
     let large = collector.wire_bytes() > 10_000;
     format!("{} spans, {} series, large: {large}", collector.spans(), collector.series())

@@ -6,7 +6,7 @@ use opentelemetry::trace::Tracer;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::apparatus::{KeptSpans, KeptStreams, SCOPE, Stream, keeping, sum, traced};
+use super::apparatus::{KeptSpans, KeptStreams, MetricStream, SCOPE, keeping, sum, traced};
 use super::{AttemptError, Hang, Probe};
 use crate::record::probes::ProbeObservation;
 
@@ -61,7 +61,7 @@ fn second_install(scoped: bool) -> Result<ProbeObservation, AttemptError> {
         refused.into_iter().filter(|refused| *refused).count()
     };
     second.force_flush()?;
-    let counted = sum(second_streams.streams().iter().map(Stream::total));
+    let counted = sum(second_streams.streams().iter().map(MetricStream::total));
     let spans = second_spans.count();
     Ok(ProbeObservation::new(
         counted != 1.0 || spans != 1,
