@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Whether two builds of otelbench analyse every stored result alike, bit for bit: `results/same-analysis.sh OLD NEW`, from
-# the root of a clone. Each result is reported in every format, compared with itself, and followed in a trend; of JSON every
-# key, its place and every digit must be the same, and only blanks may differ. Prints a line for each file, and exits with 1
-# on a difference.
+# the root of a clone. Each result is reported in every format, compared with itself, and followed in a trend. Prints a line
+# for each: "same"; "reworded" where the words differ and every number and verdict is the same, in the same order; or
+# "DIFFERENT", which ends in exit code 1. Of JSON every key and every digit counts, and neither blanks nor the order of keys.
 set -euo pipefail
 old=${1:?usage: results/same-analysis.sh OLD NEW}
 new=${2:?usage: results/same-analysis.sh OLD NEW}
@@ -10,53 +10,59 @@ work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 failed=0
 
-# What a build prints: the exit code, the messages, and the output, JSON without its blanks.
-say() {
+# The exit code, the messages and the output of a command; JSON with sorted keys and its digits as they are.
+output() {
     local code=0
     "$@" > "$work/out" 2> "$work/messages" || code=$?
     echo "exit $code"
     cat "$work/messages"
-    if [[ " $* " == *" json "* ]]; then
+    if [ -s "$work/out" ] && [ "${*: -1}" = json ]; then
         python3 -c '
 import json, sys
-text = sys.stdin.read()
-if text:
-    json.dump(json.loads(text, parse_float=lambda digits: "float " + digits), sys.stdout, indent=0)
+document = json.load(sys.stdin, parse_float=lambda digits: "float " + digits)
+json.dump(document, sys.stdout, indent=0, sort_keys=True, ensure_ascii=False)
 ' < "$work/out"
     else
         cat "$work/out"
     fi
 }
 
-# Whether both builds print the same for these arguments.
-same() {
-    say "$old" "$@" > "$work/old"
-    say "$new" "$@" > "$work/new"
-    cmp --silent "$work/old" "$work/new"
+# Numbers and verdicts alone.
+findings() {
+    grep --only-matching --extended-regexp '[-+−]?[0-9]+([.][0-9]+)?(e-?[0-9]+)?|confirmed|refuted|inconclusive|(in)?valid|degraded' "$1"
+}
+
+# Prints how the output of the two builds for these arguments compares.
+compared() {
+    output "$old" "$@" > "$work/old"
+    output "$new" "$@" > "$work/new"
+    if cmp --silent "$work/old" "$work/new"; then
+        echo "same      "
+    elif cmp --silent <(findings "$work/old") <(findings "$work/new"); then
+        echo "reworded  "
+    else
+        echo "DIFFERENT "
+    fi
+}
+
+# Prints a line for these arguments.
+line() {
+    local comparison
+    comparison=$(compared "$@")
+    echo "$comparison $*"
+    [[ $comparison != DIFFERENT* ]] || failed=1
 }
 
 results=()
 for file in results/*.json; do
     grep --quiet --max-count=1 '"schema": *"otelbench\.result/' "$file" || continue
     results+=("$file")
-    differs=()
     for format in json table markdown; do
-        same report "$file" --format "$format" || differs+=("report --format $format")
-        same compare "$file" "$file" --same-machine --format "$format" || differs+=("compare --format $format")
+        line report "$file" --format "$format"
+        line compare "$file" "$file" --same-machine --format "$format"
     done
-    if [ ${#differs[@]} -eq 0 ]; then
-        echo "same       $file"
-    else
-        echo "DIFFERENT  $file: $(IFS=,; echo "${differs[*]}")"
-        failed=1
-    fi
 done
 for format in json table markdown; do
-    if same trend "${results[@]}" --format "$format"; then
-        echo "same       trend of ${#results[@]} results, $format"
-    else
-        echo "DIFFERENT  trend of ${#results[@]} results, $format"
-        failed=1
-    fi
+    line trend "${results[@]}" --format "$format"
 done
 exit "$failed"

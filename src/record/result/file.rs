@@ -63,7 +63,7 @@ pub enum ResultError {
 #[derive(Debug)]
 pub enum StoredResult {
     /// The records of a run that was cut short: a `.jsonl` file.
-    Records(Records),
+    Records(Box<Records>),
     /// A result document.
     Document {
         /// Its content.
@@ -80,7 +80,7 @@ impl StoredResult {
     /// When the file cannot be read, is no result, or has another major version.
     pub fn read(path: &Path) -> Result<Self, ResultError> {
         if path.extension().is_some_and(|extension| extension == "jsonl") {
-            return Ok(Self::Records(Records::read(path)?));
+            return Ok(Self::Records(Box::new(Records::read(path)?)));
         }
         let malformed =
             |error: serde_json::Error| ResultError::Malformed { path: path.into(), reason: error.to_string() };

@@ -52,7 +52,7 @@ impl Document {
             StoredResult::Document { document, json } => (document, json),
             StoredResult::Records(records) => {
                 verify::records(&records).map_err(contradiction)?;
-                return Ok(Self::of(records));
+                return Ok(Self::of(*records));
             }
         };
         // A self-test goes on when these records are whole, and rests on more than them.
