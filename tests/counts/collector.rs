@@ -17,6 +17,13 @@ use otelbench::record::result::Document;
 use otelbench::sut::telemetry::SERVICE_NAME;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 
+/// A mode that is not in the catalogue.
+const MODES: &str = "
+[modes.tuned-mtls]
+like = \"tuned\"
+export.tls = \"mutual\"
+";
+
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/collector");
 
 /// A way from the lanes to the collector.
@@ -47,6 +54,11 @@ fn a_collector_holds_what_was_sent_over_mtls() {
 #[test]
 fn a_collector_holds_what_the_slim_layer_wrote() {
     check(&Way { mode: "tuned", http: false, mtls: false });
+}
+
+#[test]
+fn a_collector_holds_what_the_slim_layer_wrote_over_mtls() {
+    check(&Way { mode: "tuned-mtls", http: false, mtls: true });
 }
 
 /// Two arms send at the same time in each of two rounds, so four processes in all, and one arm sends nothing.
@@ -89,10 +101,11 @@ fn check(way: &Way) {
 /// Runs the mode against a collector of its own.
 fn played(way: &Way, executable: &Path, folder: &Path, certificates: Option<&Certificates>) -> (Collector, Document) {
     let collector = Collector::start(executable, folder, certificates);
-    let out = folder.join("run.json");
+    let (modes, out) = (folder.join("modes.toml"), folder.join("run.json"));
+    fs::write(&modes, MODES).unwrap();
     let options = "--rounds 2 --slices 1 --slice 500ms --warmup 200ms --connections 4";
     let mut run = otelbench(&format!("run --rps 200 --baseline {} --mode none {options}", way.mode));
-    run.arg("--endpoint").arg(collector.endpoint(way)).arg("--out").arg(&out);
+    run.arg(&modes).arg("--endpoint").arg(collector.endpoint(way)).arg("--out").arg(&out);
     if let Some(certificates) = certificates {
         run.envs(certificates.for_client());
     }
