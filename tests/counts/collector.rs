@@ -67,11 +67,19 @@ fn check(way: &Way) {
     let _turn = beside_others();
     let folder = tempfile::tempdir().unwrap();
     let certificates = way.mtls.then(|| Certificates::make(folder.path()));
-    // On a machine so busy that its first round is void a run ends with that, which the next may not.
-    let (collector, document) = (0..3)
-        .map(|_| played(way, &executable, folder.path(), certificates.as_ref()))
-        .find(|(_, document)| document.rounds.complete == 2)
-        .expect("three runs were cut short");
+    let collector = Collector::start(&executable, folder.path(), certificates.as_ref());
+    let (modes, out) = (folder.path().join("modes.toml"), folder.path().join("run.json"));
+    fs::write(&modes, MODES).unwrap();
+    let options = "--rounds 2 --slices 1 --slice 500ms --warmup 200ms --connections 4";
+    let mut run = otelbench(&format!("run --rps 200 --baseline {} --mode none {options}", way.mode));
+    run.arg(&modes).arg("--endpoint").arg(collector.endpoint(way)).arg("--out").arg(&out);
+    if let Some(certificates) = &certificates {
+        run.envs(certificates.for_client());
+    }
+    let output = run.output().unwrap();
+    // What was sent is counted right also on a machine that is too busy for a valid measurement.
+    assert!(matches!(output.status.code(), Some(0 | 4)), "{}", stderr(&output));
+    let document = document(&out);
     let sent = Sent::of(&document);
 
     let own = scrape(collector.ports.telemetry);
@@ -96,24 +104,6 @@ fn check(way: &Way) {
     assert_eq!(senders, instances, "metrics and spans name other processes");
     assert!(spans.iter().all(|span| span.service == SERVICE_NAME));
     trees_are_right(spans, sent.orders.iter().sum());
-}
-
-/// Runs the mode against a collector of its own.
-fn played(way: &Way, executable: &Path, folder: &Path, certificates: Option<&Certificates>) -> (Collector, Document) {
-    let collector = Collector::start(executable, folder, certificates);
-    let (modes, out) = (folder.join("modes.toml"), folder.join("run.json"));
-    fs::write(&modes, MODES).unwrap();
-    let options = "--rounds 2 --slices 1 --slice 500ms --warmup 200ms --connections 4";
-    let mut run = otelbench(&format!("run --rps 200 --baseline {} --mode none {options}", way.mode));
-    run.arg(&modes).arg("--endpoint").arg(collector.endpoint(way)).arg("--out").arg(&out);
-    if let Some(certificates) = certificates {
-        run.envs(certificates.for_client());
-    }
-    let output = run.output().unwrap();
-    // What was sent is counted right also on a machine that is too busy for a valid measurement.
-    assert!(matches!(output.status.code(), Some(0 | 4)), "{}", stderr(&output));
-    let document = document(&out);
-    (collector, document)
 }
 
 /// Says it on stderr itself, which the harness does not keep for itself as it does what the macros print.
@@ -157,7 +147,10 @@ impl Sent {
             orders.push(lane.orders_completed);
         }
         orders.sort_unstable();
-        assert!(orders.len() == 4 && orders.iter().all(|orders| *orders > 0), "{orders:?}");
+        // On a machine so busy that the first round is void, the run ends with it.
+        let rounds = document.lanes.iter().map(|lane| lane.round + 1).max().unwrap();
+        assert!(rounds == 2 || document.partial, "{rounds} rounds");
+        assert!(orders.len() == 2 * rounds as usize && orders.iter().all(|orders| *orders > 0), "{orders:?}");
         Self { orders, spans: ended }
     }
 }

@@ -46,14 +46,16 @@ fn averages_outside(n: usize, tail: f64) -> Option<usize> {
 
 /// The probability of each value of T⁺, the sum of the ranks of the positive differences, where every sign is a coin toss.
 fn signed_rank(n: usize) -> Vec<f64> {
-    let mut probabilities = vec![1.0];
+    let mut probabilities = vec![0.0; n * (n + 1) / 2 + 1];
+    probabilities[0] = 1.0;
+    let mut highest = 0;
     for rank in 1..=n {
-        let mut longer = vec![0.0; probabilities.len() + rank];
-        for (sum, probability) in probabilities.iter().enumerate() {
-            longer[sum] += probability / 2.0;
-            longer[sum + rank] += probability / 2.0;
+        highest += rank;
+        // From the top, so that each sum without this rank is still as it was.
+        for sum in (0..=highest).rev() {
+            let without = if sum >= rank { probabilities[sum - rank] } else { 0.0 };
+            probabilities[sum] = f64::midpoint(probabilities[sum], without);
         }
-        probabilities = longer;
     }
     probabilities
 }
