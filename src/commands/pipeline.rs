@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::run::{cannot, clock_seed, default_out, make_way, processes};
-use super::{Failure, Signal, colour, put, put_json, signalled, signals};
+use super::{Failure, Signal, colour, put, signalled, signals};
 use crate::cli::PipelineOptions;
 use crate::experiment::mode::{Layer, Mode, Sampler, SpanExporter, Traces};
 use crate::experiment::scenario::{Format, environment_names_a_collector};
@@ -17,7 +17,7 @@ use crate::record::machine::{Machine, Tool};
 use crate::record::pipeline::{
     Batching, Emitted, PipelineDocument, PipelineFindings, PipelineSetup, PipelineStep, SCHEMA,
 };
-use crate::record::result::write_whole;
+use crate::record::result::{layout, write_whole};
 use crate::report::pipeline;
 use crate::sink::{Receiver, ReceiverConfig, Sink, TreeShape};
 use crate::studies::pipeline::emitter::{self, EmitRequest, EmitterError};
@@ -65,12 +65,11 @@ pub fn run(options: PipelineOptions) -> Result<(), Failure> {
         setup,
         steps,
     };
-    let written = serde_json::to_string_pretty(&document).map_err(std::io::Error::other);
-    written
-        .and_then(|json| write_whole(&out, &format!("{json}\n")))
+    let json = layout::to_string(&document).map_err(|error| Failure::Usage(error.to_string()))?;
+    write_whole(&out, &json)
         .map_err(|e| Failure::Invalid(format!("cannot write the result to {}: {e}", out.display())))?;
     match format {
-        Format::Json => put_json(&document)?,
+        Format::Json => put(&json)?,
         Format::Table => put(&pipeline::table(&document.setup, &document.findings, slim, colour()))?,
         Format::Markdown => put(&pipeline::markdown(&document.setup, &document.findings, slim))?,
     }

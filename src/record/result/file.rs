@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::Document;
+use super::{Document, layout};
 use crate::record::records::{Records, RecordsError, SCHEMA};
 
 /// Why a stored result cannot be read or written.
@@ -105,11 +105,9 @@ impl Document {
         write_whole(path, &self.to_json()).map_err(|source| ResultError::Io { path: path.into(), source })
     }
 
-    /// As JSON, one key per line.
+    /// As JSON: one key per line, and one line for each record, lane, arm and delta.
     pub fn to_json(&self) -> String {
-        let mut json = serde_json::to_string_pretty(self).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
-        json.push('\n');
-        json
+        layout::to_string(self).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}\n"))
     }
 }
 

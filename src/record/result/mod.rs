@@ -2,6 +2,7 @@
 //! and checked by [`crate::verdict::document`].
 
 mod file;
+pub(crate) mod layout;
 mod ledger;
 mod summary;
 
