@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 use serde::{Deserialize, Serialize};
 
+use crate::experiment::scenario::Scenario;
 use crate::experiment::slo::Quantile;
 
 /// Three significant digits: 0.1 % of any value.
@@ -150,18 +151,37 @@ impl Quantiles {
     }
 }
 
-/// Whole distributions in nanoseconds: `HdrHistogram` V2, base64.
+/// Whole distributions in nanoseconds: `HdrHistogram` V2, base64. One that was not kept is empty here and absent in JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Hdr {
     /// From the intended to the actual write.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub lateness_ns: String,
     /// From the intended write to the last byte of the answer.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub response_ns: String,
     /// From the actual write to the last byte of the answer.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub service_ns: String,
     /// From the intended write to the failure, for requests that failed or timed out.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub failure_ns: String,
+}
+
+impl Hdr {
+    /// Those that the analysis of `scenario` reads: of response times, where several slices make up a round. The quantiles of
+    /// one slice stand beside its histograms; those of several together stand nowhere.
+    #[must_use]
+    pub fn read_by_analysis(self, scenario: &Scenario) -> Self {
+        let response_ns = if scenario.adds_up_slices() { self.response_ns } else { String::new() };
+        Self { response_ns, ..Self::default() }
+    }
+
+    /// Whether none was kept.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One stretch of load and its results.
@@ -185,7 +205,8 @@ pub struct LoadResult {
     pub response_us: Quantiles,
     /// From the write to the last byte, of completed requests.
     pub service_us: Quantiles,
-    /// The whole distributions.
+    /// The whole distributions; of a stored result those that its analysis reads, or all if `keep_histograms` was given.
+    #[serde(default, skip_serializing_if = "Hdr::is_empty")]
     pub hdr: Hdr,
     /// CPU time of the generator's threads, in microseconds. Under the direct transport the service's is in it.
     pub generator_cpu_us: f64,

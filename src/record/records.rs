@@ -172,11 +172,15 @@ impl RecordLog {
         Ok(log)
     }
 
-    /// Adds a slice.
+    /// Adds a slice, without the histograms that no analysis reads unless the scenario keeps them.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn slice(&mut self, record: SliceRecord) -> Result<(), RecordsError> {
+    pub fn slice(&mut self, mut record: SliceRecord) -> Result<(), RecordsError> {
+        let scenario = &self.records.header.scenario;
+        if !scenario.keep_histograms {
+            record.played.hdr = record.played.hdr.read_by_analysis(scenario);
+        }
         self.append(&Line::Slice(Box::new(record.clone())))?;
         self.records.slices.push(record);
         Ok(())
@@ -278,19 +282,41 @@ impl Records {
 mod tests {
     use super::*;
     use crate::record::fixture;
+    use crate::record::load::Hdr;
+
+    fn cost(arm: &str, round: u32) -> f64 {
+        20.0 * fixture::noise(arm, round)
+    }
 
     fn logged(rounds: u32) -> (tempfile::TempDir, PathBuf, Records) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.jsonl");
-        let whole = fixture::run(rounds, |arm, round| 20.0 * fixture::noise(arm, round));
-        let mut log = RecordLog::create(&path, whole.header.clone()).unwrap();
-        for record in whole.slices.clone() {
-            log.slice(record).unwrap();
-        }
-        for record in whole.lanes.clone() {
-            log.lane(record).unwrap();
-        }
+        let whole = RecordLog::resume(&path, fixture::run(rounds, cost)).unwrap().into_records();
         (folder, path, whole)
+    }
+
+    #[test]
+    fn histograms_that_no_analysis_reads_are_stored_on_request_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.jsonl");
+        let several = fixture::run(2, cost);
+        let one = fixture::run_of(Scenario { slices: 1, ..several.header.scenario.clone() }, cost);
+        let search = fixture::search(2, |_, _| 8_000.0);
+        for (mut made, response_is_read) in [(several, true), (one, false), (search, false)] {
+            let stored = RecordLog::resume(&path, made.clone()).unwrap().into_records();
+            assert_eq!(Records::read(&path).unwrap(), stored);
+            for (stored, made) in stored.slices.iter().zip(&made.slices) {
+                let response_ns = if response_is_read { made.played.hdr.response_ns.clone() } else { String::new() };
+                assert_eq!(stored.played.hdr, Hdr { response_ns, ..Hdr::default() });
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.contains("response_ns") == response_is_read && text.contains("\"hdr\"") == response_is_read);
+
+            made.header.scenario.keep_histograms = true;
+            let stored = RecordLog::resume(&path, made.clone()).unwrap().into_records();
+            assert_eq!(stored, made);
+            assert_eq!(Records::read(&path).unwrap(), made);
+        }
     }
 
     #[test]

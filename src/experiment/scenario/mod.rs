@@ -95,12 +95,21 @@ pub struct Scenario {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub gates: Vec<Gate>,
+    /// Whether histograms are stored that no analysis reads; no part of what is measured.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_histograms: bool,
 }
 
 impl Scenario {
     /// Requests per second in a slice on the mean, which is `rps` unless the arrivals depart from it.
     pub fn mean_rate(&self) -> Rate {
         self.arrivals.mean(self.rps, self.slice)
+    }
+
+    /// Whether the values of a round come from several slices together: not if it has only one, nor in a search, where they come
+    /// from the step with the answer.
+    pub fn adds_up_slices(&self) -> bool {
+        self.slices > 1 && self.slo.is_none()
     }
 
     /// The arm that `arm` is compared with.

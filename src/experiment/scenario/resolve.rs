@@ -68,6 +68,7 @@ impl Scenario {
             placement,
             collector,
             gates: settings.max_regression.unwrap_or_default(),
+            keep_histograms: false,
         })
     }
 

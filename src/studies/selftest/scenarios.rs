@@ -82,6 +82,8 @@ pub fn known(effort: Effort) -> Result<Scenario, ScenarioError> {
     let mut scenario =
         resolved("none", Effort { rounds, slices: NonZeroU32::MIN, slice: STOPPED_SLICE, ..slow(effort) })?;
     scenario.isolation = Isolation::Process;
+    // The requests that the stop held up are counted in the histogram of each slice.
+    scenario.keep_histograms = true;
     let baseline = scenario.arms.swap_remove(0);
     let treated = |name, known| Arm { known: Some(known), ..Arm::new(name, Role::Treatment, &baseline.mode) };
     let (delayed, stopped) = (treated("delayed", Known::Delay(DELAY)), treated("stopped", Known::Stop(STOP)));

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use hdrhistogram::Histogram;
-
 use super::rounds::{self, deciding_slices, slices_of};
 use crate::experiment::metric::Metric;
 use crate::experiment::scenario::Scenario;
+use crate::experiment::slo::Quantile;
 use crate::experiment::units::micros;
-use crate::record::load::decode;
+use crate::record::load::{Quantiles, decode};
 use crate::record::records::{LaneRecord, Records, SliceRecord};
 
 /// Requests in a round below which its 99.9th percentile rests on fewer than 20 of them.
@@ -110,7 +109,7 @@ struct ArmRound {
     exporter_us: f64,
     allocations: Result<(f64, f64), String>,
     rss_bytes: Option<u64>,
-    response: Option<Histogram<u64>>,
+    response_us: Quantiles,
 }
 
 impl ArmRound {
@@ -124,7 +123,7 @@ impl ArmRound {
             exporter_us: 0.0,
             allocations: Ok((0.0, 0.0)),
             rss_bytes: None,
-            response: None,
+            response_us: response_us(slices),
         };
         for slice in slices {
             whole.add(slice, slice_us);
@@ -153,13 +152,6 @@ impl ArmRound {
             }
         }
         self.rss_bytes = Some(spent.rss_bytes);
-        if let Some(histogram) = decode(&slice.played.hdr.response_ns) {
-            match &mut self.response {
-                None => self.response = Some(histogram),
-                // Histograms of one precision that grow by themselves always add up.
-                Some(sum) => drop(sum.add(&histogram)),
-            }
-        }
     }
 
     fn value(&self, metric: Metric) -> Result<f64, String> {
@@ -171,13 +163,13 @@ impl ArmRound {
             Metric::Cpu => Ok(per_request(self.request_us + self.exporter_us)),
             Metric::CpuRequest => Ok(per_request(self.request_us)),
             Metric::CpuExporter => Ok(per_request(self.exporter_us)),
-            Metric::ResponseP50 => self.response_us(0.5),
-            Metric::ResponseP90 => self.response_us(0.9),
-            Metric::ResponseP99 => self.response_us(0.99),
+            Metric::ResponseP50 => self.response_us(Quantile::P50),
+            Metric::ResponseP90 => self.response_us(Quantile::P90),
+            Metric::ResponseP99 => self.response_us(Quantile::P99),
             Metric::ResponseP999 if self.completed < P999_REQUESTS => {
                 Err(format!("withheld: a round has {} requests, and a p99.9 needs {P999_REQUESTS}", self.completed))
             }
-            Metric::ResponseP999 => self.response_us(0.999),
+            Metric::ResponseP999 => self.response_us(Quantile::P999),
             Metric::Allocations => self.allocations.clone().map(|(count, _)| per_request(count)),
             Metric::AllocatedBytes => self.allocations.clone().map(|(_, bytes)| per_request(bytes)),
             Metric::Capacity => self.capacity.ok_or_else(|| "it was not searched for".into()),
@@ -188,11 +180,24 @@ impl ArmRound {
         }
     }
 
-    fn response_us(&self, quantile: f64) -> Result<f64, String> {
+    fn response_us(&self, quantile: Quantile) -> Result<f64, String> {
         if self.completed == 0 {
             return Err("no request was completed".into());
         }
-        let histogram = self.response.as_ref().ok_or("the stored histogram cannot be read")?;
-        Ok(histogram.value_at_quantile(quantile) as f64 / 1e3)
+        self.response_us.at(quantile).ok_or_else(|| "the stored histogram cannot be read".into())
     }
+}
+
+/// Response times of slices together: of one as it was recorded, of several from their histograms.
+fn response_us(slices: &[&SliceRecord]) -> Quantiles {
+    if let [only] = slices {
+        return only.played.response_us.clone();
+    }
+    let histograms = slices.iter().filter_map(|slice| decode(&slice.played.hdr.response_ns));
+    let together = histograms.reduce(|mut sum, histogram| {
+        // Histograms of one precision that grow by themselves always add up.
+        let _ = sum.add(&histogram);
+        sum
+    });
+    together.map_or_else(Quantiles::default, |sum| Quantiles::of(&sum))
 }

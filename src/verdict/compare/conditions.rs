@@ -48,7 +48,7 @@ fn conditions(header: &Header) -> Value {
     let mut resolved = json!(scenario);
     if let Some(keys) = resolved.as_object_mut() {
         // How long it lasts and the gates change how sure an answer is and not what it is; arms are compared one by one.
-        for key in ["name", "rounds", "until", "budget", "gates", "arms"] {
+        for key in ["name", "rounds", "until", "budget", "gates", "keep_histograms", "arms"] {
             keys.remove(key);
         }
     }

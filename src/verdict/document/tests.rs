@@ -3,6 +3,8 @@
 use std::fs;
 
 use super::*;
+use crate::experiment::scenario::Scenario;
+use crate::record::load::{Quantiles, encode, histogram};
 use crate::record::records::SCHEMA;
 use crate::record::selftest::Selftest;
 use crate::verdict::fixture;
@@ -95,10 +97,39 @@ fn every_stored_result_in_the_repository_agrees_with_itself() {
 }
 
 #[test]
+fn a_result_says_the_same_with_and_without_the_histograms_that_no_analysis_reads() {
+    let cost = |arm: &str, round| 20.0 * fixture::noise(arm, round);
+    let several = fixture::run(3, cost);
+    let one = fixture::run_of(Scenario { slices: 1, ..several.header.scenario.clone() }, cost);
+    let search = fixture::search(3, |arm, round| 8_000.0 * fixture::noise(arm, round));
+    for mut records in [several, one, search] {
+        for (number, record) in (1..).zip(&mut records.slices) {
+            // Quantiles differ from each other and between slices; a step that failed remains one.
+            let failed = record.played.response_us.p50 > Some(10_000.0);
+            let mut response = histogram();
+            for n in 1..=fixture::REQUESTS {
+                response.record(if failed { n * 20_000 } else { n * n + n * number }).unwrap();
+            }
+            record.played.hdr.response_ns = encode(&response);
+            record.played.response_us = Quantiles::of(&response);
+        }
+        let with = Document::of(records.clone());
+        for record in &mut records.slices {
+            record.played.hdr = record.played.hdr.clone().read_by_analysis(&records.header.scenario);
+        }
+        let without = Document::of(records);
+        assert!(with.to_json().contains("service_ns") && !without.to_json().contains("service_ns"));
+        let [with, mut without] = [&with, &without].map(|document| stored(&document.to_json(), "r.json").unwrap());
+        without.records.clone_from(&with.records);
+        assert_eq!(with.to_json(), without.to_json());
+    }
+}
+
+#[test]
 fn a_result_that_was_changed_by_hand_is_refused_with_what_contradicts_what() {
     use serde_json::{Value, json};
     type Change = fn(&mut Value);
-    let changes: [(Change, &str); 11] = [
+    let changes: [(Change, &str); 12] = [
         (
             |v| v["deltas"][9]["relative"]["estimate"] = json!(0.001),
             "deltas[9].relative.estimate is 0.001, and its records give",
@@ -115,6 +146,7 @@ fn a_result_that_was_changed_by_hand_is_refused_with_what_contradicts_what() {
             },
             "999 requests were completed, and the histogram holds 1000",
         ),
+        (|v| drop(v["records"][0].as_object_mut().unwrap().remove("hdr")), "and the histogram cannot be read"),
         (|v| v["records"][0]["cpu_us"]["request"] = json!(1.0), "the roles of its threads"),
         (|v| v["records"][0]["arm"] = json!("tuned"), "a record of arm tuned in round 0, which is not in its plan"),
         (|v| v["records"][0]["round"] = json!(7), "in round 7, which is not in its plan"),
