@@ -41,8 +41,8 @@ def main():
     for number, combination in enumerate(combinations, 1):
         print(f"{number} of {len(combinations)}: {' '.join(combination.values())}", file=sys.stderr)
         runs.append({**combination, **play(program, combination, args)})
-        kept = {"options": {name: value for name, value in vars(args).items() if name != "out"}, "runs": runs}
-        pathlib.Path(args.out).write_text(json.dumps(kept, indent=1) + "\n")
+        options = {name: value for name, value in vars(args).items() if name != "out"}
+        pathlib.Path(args.out).write_text(document(options, runs))
     print_table(runs)
 
 
@@ -72,6 +72,12 @@ def play(program, combination, args):
     ]
     kept = {key: document[key] for key in ("tool", "machine", "scenario", "rounds", "validity", "arms", "deltas")}
     return {"command": command, **kept, "slices": slices}
+
+
+def document(options, runs):
+    """As JSON, a run a line."""
+    lines = ",\n".join(json.dumps(run, separators=(",", ":")) for run in runs)
+    return f'{{"options":{json.dumps(options)},"runs":[\n{lines}\n]}}\n'
 
 
 def print_table(runs):

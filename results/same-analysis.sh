@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
-# Whether two builds of otelbench analyse every stored result alike, bit for bit: `results/same-analysis.sh OLD NEW`, from
-# the root of a clone. Each result is reported in every format, compared with itself, and followed in a trend. Prints a line
+# Whether two builds of otelbench analyse every stored result alike, bit for bit: `results/same-analysis.sh OLD NEW [CLONE]`,
+# from the root of a clone. Each result is reported in every format, compared with itself, and followed in a trend. Prints a line
 # for each: "same"; "reworded" where the words differ and every number and verdict is the same, in the same order; or
 # "DIFFERENT", which ends in exit code 1. Of JSON every key and every digit counts, and neither blanks nor the order of keys.
+# The old build reads the results of CLONE, such as a worktree of an earlier commit. Histograms are left out of what is compared,
+# since not all of them are stored any more: what the analysis reads of them shows in the response times of the arms.
 set -euo pipefail
-old=${1:?usage: results/same-analysis.sh OLD NEW}
-new=${2:?usage: results/same-analysis.sh OLD NEW}
+usage="usage: results/same-analysis.sh OLD NEW [CLONE]"
+old=$(realpath "${1:?$usage}")
+new=$(realpath "${2:?$usage}")
+clone=${3:-.}
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 failed=0
@@ -19,7 +23,11 @@ output() {
     if [ -s "$work/out" ] && [ "${*: -1}" = json ]; then
         python3 -c '
 import json, sys
-document = json.load(sys.stdin, parse_float=lambda digits: "float " + digits)
+document = json.load(
+    sys.stdin,
+    parse_float=lambda digits: "float " + digits,
+    object_hook=lambda keys: {key: value for key, value in keys.items() if key != "hdr"},
+)
 json.dump(document, sys.stdout, indent=0, sort_keys=True, ensure_ascii=False)
 ' < "$work/out"
     else
@@ -34,7 +42,7 @@ findings() {
 
 # Prints how the output of the two builds for these arguments compares.
 compared() {
-    output "$old" "$@" > "$work/old"
+    (cd "$clone" && output "$old" "$@") > "$work/old"
     output "$new" "$@" > "$work/new"
     if cmp --silent "$work/old" "$work/new"; then
         echo "same      "
