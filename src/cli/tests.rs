@@ -20,7 +20,7 @@ fn every_option_of_run_reaches_the_settings() {
                 --pacing spin --pinning none --idle-cores awake --shards 2 --transport tcp --isolation process \
                 --connections 7 --timeout 3s --payment http --payment-delay 50ms --service-threads 2 --request-header x-tenant:blue --endpoint http://h:1 --fault hang \
                 --against b --max-regression rss_bytes=5% --until resolved --budget 5m --out o.json \
-                --format json --quiet";
+                --format json --quiet --keep-histograms";
     let Ok(Cli { command: Command::Run(args) }) = Cli::try_parse_from(line.split_whitespace()) else {
         panic!("the line is not accepted")
     };
@@ -67,6 +67,7 @@ fn every_option_of_run_reaches_the_settings() {
         out: Some(_),
         format: Some(Format::Json),
         quiet: Some(true),
+        keep_histograms: Some(true),
     } = settings
     else {
         panic!("an option is lost: {settings:?}")

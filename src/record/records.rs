@@ -301,7 +301,8 @@ mod tests {
         let path = folder.path().join("run.jsonl");
         let several = fixture::run(2, cost);
         let one = fixture::run_of(Scenario { slices: 1, ..several.header.scenario.clone() }, cost);
-        let search = fixture::search(2, |_, _| 8_000.0);
+        let mut search = several.clone();
+        search.header.scenario.slo = "p99=10ms".parse().ok();
         for (mut made, response_is_read) in [(several, true), (one, false), (search, false)] {
             let stored = RecordLog::resume(&path, made.clone()).unwrap().into_records();
             assert_eq!(Records::read(&path).unwrap(), stored);

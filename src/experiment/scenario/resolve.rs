@@ -68,7 +68,7 @@ impl Scenario {
             placement,
             collector,
             gates: settings.max_regression.unwrap_or_default(),
-            keep_histograms: false,
+            keep_histograms: settings.keep_histograms.unwrap_or(false),
         })
     }
 

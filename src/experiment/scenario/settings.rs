@@ -209,6 +209,10 @@ settings! {
         #[arg(value_name = "GATE")]
         #[serde(default, alias = "max-regression", deserialize_with = "one_or_many")]
         max_regression: Vec<Gate>,
+        /// Store the histograms of every slice, also those that no report needs
+        #[arg(num_args = 0, default_missing_value = "true")]
+        #[serde(alias = "keep-histograms")]
+        keep_histograms: bool,
     }
 }
 
