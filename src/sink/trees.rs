@@ -139,7 +139,7 @@ struct TreeSpan {
     user: Option<Box<str>>,
 }
 
-/// What is wrong with a tree, the most informative defect first.
+/// The defect of a wrong tree, the most informative first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TreeDefect {
     Foreign,

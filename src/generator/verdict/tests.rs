@@ -183,7 +183,7 @@ fn a_requested_refusal_is_no_fault_and_a_missing_one_is() {
 }
 
 #[test]
-fn merging_keeps_the_worst_verdict_and_every_cause_once() {
+fn merging_keeps_the_worst_level_and_every_cause_once() {
     let mut whole = Validity::default();
     let mut part = Validity::default();
     part.find(ValidityLevel::Degraded, "late".into());

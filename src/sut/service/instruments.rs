@@ -93,7 +93,7 @@ pub(super) struct Recording<C, S> {
 }
 
 /// Records the metrics of an order.
-pub(super) trait Counting: Clone + Send + Sync + 'static {
+pub(super) trait OrderMetrics: Clone + Send + Sync + 'static {
     /// Counts a processed order and records its latency.
     fn count(&self, outcome: &OrderResult, latency_ms: f64);
 }
@@ -128,7 +128,7 @@ pub(super) trait Spans: Clone + Send + Sync + 'static {
     }
 }
 
-impl<C: Counting, S: Spans> Instruments for Recording<C, S> {
+impl<C: OrderMetrics, S: Spans> Instruments for Recording<C, S> {
     fn order(
         &self,
         headers: &HeaderMap,
@@ -173,7 +173,7 @@ fn status(outcome: &OrderResult) -> &'static str {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ByMacros;
 
-impl Counting for ByMacros {
+impl OrderMetrics for ByMacros {
     fn count(&self, outcome: &OrderResult, latency_ms: f64) {
         metrics::counter!(TOTAL).increment(1);
         if outcome.is_err() {
@@ -187,7 +187,7 @@ impl Counting for ByMacros {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WithEvents;
 
-impl Counting for WithEvents {
+impl OrderMetrics for WithEvents {
     fn count(&self, outcome: &OrderResult, latency_ms: f64) {
         ByMacros.count(outcome, latency_ms);
         tracing::info!(status = status(outcome), latency_ms, "order processed");
@@ -198,7 +198,7 @@ impl Counting for WithEvents {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ByUser;
 
-impl Counting for ByUser {
+impl OrderMetrics for ByUser {
     fn count(&self, outcome: &OrderResult, latency_ms: f64) {
         let user = baggage_user().unwrap_or_default();
         metrics::counter!(TOTAL, "user_id" => user.clone()).increment(1);
@@ -230,7 +230,7 @@ impl ByHandles {
     }
 }
 
-impl Counting for ByHandles {
+impl OrderMetrics for ByHandles {
     fn count(&self, outcome: &OrderResult, latency_ms: f64) {
         self.total.increment(1);
         if outcome.is_ok() {
@@ -266,7 +266,7 @@ impl ByOpenTelemetry {
     }
 }
 
-impl Counting for ByOpenTelemetry {
+impl OrderMetrics for ByOpenTelemetry {
     fn count(&self, outcome: &OrderResult, latency_ms: f64) {
         self.total.add(1, &[]);
         if outcome.is_ok() {
@@ -405,9 +405,9 @@ async fn entered_once<T>(span: Span, step: impl Future<Output = T> + Send) -> T 
 
 /// Like [`Instrumented`], with the spans of [`slim`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Slim;
+pub(super) struct SlimSpans;
 
-impl Spans for Slim {
+impl Spans for SlimSpans {
     fn order(
         &self,
         headers: &HeaderMap,
@@ -431,7 +431,7 @@ impl Spans for Slim {
     }
 }
 
-impl Accepting for Slim {
+impl Accepting for SlimSpans {
     fn accept<T>(&self, headers: &HeaderMap, step: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send {
         step.instrument(charged_slim(continuing_slim(accepted_span(), headers)))
     }

@@ -31,8 +31,8 @@ use crate::experiment::mode::Handlers;
 use crate::experiment::service::ServiceSettings;
 
 use self::instruments::{
-    Bare, BareSpawn, ByHandles, ByMacros, ByOpenTelemetry, ByUser, Careless, Counting, Instrumented, Instruments,
-    Naive, Recording, Slim, Spans, WithEvents,
+    Bare, BareSpawn, ByHandles, ByMacros, ByOpenTelemetry, ByUser, Careless, Instrumented, Instruments, Naive,
+    OrderMetrics, Recording, SlimSpans, Spans, WithEvents,
 };
 pub use self::order::{Order, OrderError, Receipt};
 use self::payment::{LocalPayments, Payments, RemotePayments};
@@ -45,12 +45,12 @@ pub const PAYMENT_THREAD: &str = "payment";
 /// Renders the metrics for a Prometheus scrape.
 pub type Scrape = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// How the service is set up, and whom it calls.
+/// Configuration of the order service.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// Its settings.
+    /// Settings of the scenario.
     pub settings: ServiceSettings,
-    /// Where the payment service listens; `None` where the order service charges payments itself.
+    /// Address of the payment service; `None` if the order service charges payments itself.
     pub payment_service: Option<SocketAddr>,
 }
 
@@ -60,7 +60,7 @@ struct ServiceState<I, P> {
     payments: P,
 }
 
-/// The service's routes, with handlers that record as `handlers` says; `GET /metrics` answers if there is a `scrape`.
+/// The routes of the order service with this style of instrumentation. With `scrape`, `GET /metrics` is served too.
 pub fn router(handlers: Handlers, config: &Config, scrape: Option<Scrape>) -> Router {
     let routes = match handlers {
         Handlers::Bare => orders(Bare, config),
@@ -71,7 +71,7 @@ pub fn router(handlers: Handlers, config: &Config, scrape: Option<Scrape>) -> Ro
         Handlers::Careless => recorded(ByUser, Careless, config),
         Handlers::BareSpawn => recorded(ByMacros, BareSpawn, config),
         Handlers::Naive => recorded(ByMacros, Naive, config),
-        Handlers::Slim => recorded(ByHandles::register(), Slim, config),
+        Handlers::Slim => recorded(ByHandles::register(), SlimSpans, config),
     };
     let routes = routes.route("/healthz", get(|| async { "ok\n" }));
     match scrape {
@@ -80,12 +80,12 @@ pub fn router(handlers: Handlers, config: &Config, scrape: Option<Scrape>) -> Ro
     }
 }
 
-/// The routes of the payment service, with handlers that record as `handlers` says.
+/// The routes of the payment service with this style of instrumentation.
 pub fn payment_router(handlers: Handlers, settings: &ServiceSettings) -> Router {
     let delay = settings.payment_delay;
     match handlers {
         Handlers::Bare => payment::routes(Bare, delay),
-        Handlers::Slim => payment::routes(Slim, delay),
+        Handlers::Slim => payment::routes(SlimSpans, delay),
         Handlers::Macros
         | Handlers::Cached
         | Handlers::Otel
@@ -109,7 +109,7 @@ fn exposition(text: String) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
-fn recorded(counting: impl Counting, spans: impl Spans, config: &Config) -> Router {
+fn recorded(counting: impl OrderMetrics, spans: impl Spans, config: &Config) -> Router {
     orders(Recording { counting, spans }, config)
 }
 
