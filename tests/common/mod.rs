@@ -24,7 +24,7 @@ pub const RPS: u32 = if cfg!(debug_assertions) { 300 } else { 2_000 };
 const INVALID: i32 = 4;
 
 /// Longest wait for anything that should happen soon.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// The program with these arguments, separated by spaces, and an environment without telemetry settings.
 pub fn otelbench(arguments: &str) -> Command {

@@ -18,5 +18,6 @@ mod ledger;
 mod modes;
 mod outage;
 mod probe;
+mod selftest;
 mod serve;
 mod sink;

@@ -14,5 +14,4 @@ mod faults;
 mod load;
 mod pipeline;
 mod run;
-mod selftest;
 mod truth;

@@ -76,14 +76,15 @@ fn spans(document: &Value, what: &str) -> u64 {
     steps(document).map(|step| step["account"]["spans"][what].as_u64().unwrap()).sum()
 }
 
-/// Searches against the slow collector in this mode; what came, and what the sink has received of it.
-fn searched(mode: &str) -> (Value, u64) {
+/// Searches against the slow collector in this mode, in steps of so many seconds; what came, and what the sink has received of
+/// it.
+fn searched(mode: &str, step: u32) -> (Value, u64) {
     let folder = tempfile::tempdir().unwrap();
     let mut relay = None;
     let output = valid(|| {
         let relayed = relay.insert(relayed(ANSWER));
         let mut command = otelbench(&format!(
-            "pipeline --mode {mode} --queue {QUEUE} --batch {BATCH} --step 2s --rounds 1 --seed 3 --format json --quiet"
+            "pipeline --mode {mode} --queue {QUEUE} --batch {BATCH} --step {step}s --rounds 1 --seed 3 --format json --quiet"
         ));
         command.args(["--endpoint", &relayed.endpoint]).arg("--out").arg(folder.path().join("pipeline.json"));
         command
@@ -97,10 +98,10 @@ fn at_most(took: f64) -> u64 {
     QUEUE + BATCH * (1 + (took / ANSWER.as_secs_f64()).floor() as u64)
 }
 
-/// Holds the capacity of `mode` against theory, of which it must reach a share.
-fn the_capacity_is_that_of_the_collector(mode: &str, share: f64) {
+/// Holds the capacity of `mode`, found in steps of so many seconds, against theory, of which it must reach a share.
+fn the_capacity_is_that_of_the_collector(mode: &str, step: u32, share: f64) {
     let _turn = alone();
-    let (document, received) = searched(mode);
+    let (document, received) = searched(mode, step);
     let capacity = document["capacity"].as_f64().unwrap();
     let held: Vec<&Value> = steps(&document).filter(|step| step["outcome"] == "held").collect();
     let highest = held.iter().map(|step| step["rate"].as_f64().unwrap()).fold(0.0, f64::max);
@@ -113,7 +114,8 @@ fn the_capacity_is_that_of_the_collector(mode: &str, share: f64) {
     let predicted = document["predicted"].as_f64().unwrap();
     let bound = BATCH as f64 / ANSWER.as_secs_f64();
     assert!(predicted <= bound, "{predicted} of {bound}");
-    assert!((document["lent"].as_f64().unwrap() - 768.0).abs() < 1e-9);
+    let lent = (QUEUE + BATCH) as f64 / f64::from(step);
+    assert!((document["lent"].as_f64().unwrap() - lent).abs() < 1e-9);
     assert!(capacity >= share * predicted, "{capacity} of {predicted}");
     // Spans were lost on purpose, and each of them is known.
     let [ended, dropped, failed] = ["ended", "dropped", "failed"].map(|what| spans(&document, what));
@@ -123,13 +125,14 @@ fn the_capacity_is_that_of_the_collector(mode: &str, share: f64) {
 
 #[test]
 fn the_sdk_reaches_the_rate_that_the_collector_takes() {
-    the_capacity_is_that_of_the_collector("traces", 0.75);
+    the_capacity_is_that_of_the_collector("traces", 1, 0.75);
 }
 
 #[test]
 fn the_slim_layer_reaches_the_rate_that_the_collector_takes() {
-    // Every export is full, so it comes within a tenth of what the collector takes.
-    the_capacity_is_that_of_the_collector("tuned", 0.9);
+    // Every export is full, so it comes within a tenth of what the collector takes: of the 40 exports of a step one may be
+    // late.
+    the_capacity_is_that_of_the_collector("tuned", 2, 0.9);
 }
 
 #[test]
@@ -142,7 +145,7 @@ fn settings_for_a_target_are_recommended_and_verified() {
     let output = valid(|| {
         let relayed = relay.insert(relayed(ANSWER));
         let mut command =
-            otelbench("pipeline --mode traces --queue 256 --batch 128 --spans-per-second 5000 --rounds 1 --step 2s");
+            otelbench("pipeline --mode traces --queue 256 --batch 128 --spans-per-second 5000 --rounds 1 --step 1s");
         command.args(["--endpoint", &relayed.endpoint]).arg("--out").arg(&out);
         command
     });
@@ -153,10 +156,10 @@ fn settings_for_a_target_are_recommended_and_verified() {
     // 2 × 5000 a second at 50 ms and more take at least 500 in a batch, and a second of them in the queue.
     assert!(batch >= 512 && queue == 5_000 + batch, "{recommended}");
     assert_eq!(document["verification"]["lost"], 0, "{}", document["verification"]);
-    assert_eq!(document["verification"]["ended"], 10_016);
+    assert_eq!(document["verification"]["ended"], 5_016);
     let text = stdout(&output);
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-    for word in ["capacity", "predicted", "stall", "recommended", "verified     none of 10 016 spans was lost"] {
+    for word in ["capacity", "predicted", "stall", "recommended", "verified     none of 5 016 spans was lost"] {
         assert!(text.contains(word), "{text}");
     }
     assert!(text.contains(&format!("OTEL_BSP_MAX_EXPORT_BATCH_SIZE={batch}")), "{text}");

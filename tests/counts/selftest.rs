@@ -3,7 +3,7 @@
 
 use std::process::Stdio;
 
-use crate::common::{RPS, alone, document, otelbench, ran, stderr, stdout, until};
+use crate::common::{RPS, beside_others, document, otelbench, ran, stderr, stdout, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use otelbench::record::records::Records;
@@ -14,7 +14,7 @@ const REPEATS: [&str; 4] = ["repeats: valid", "repeats: A/A", "repeats: injected
 
 #[test]
 fn a_self_test_makes_every_check_and_its_exit_code_is_that_of_the_rows() {
-    let _turn = alone();
+    let _turn = beside_others();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("self.json");
     let size = "--rounds 2 --slice 100ms --warmup 50ms --aa 1 --seed 7";
@@ -70,7 +70,7 @@ fn a_self_test_makes_every_check_and_its_exit_code_is_that_of_the_rows() {
 
 #[test]
 fn a_self_test_that_is_interrupted_saves_what_it_has() {
-    let _turn = alone();
+    let _turn = beside_others();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("self.json");
     let child = otelbench(&format!("selftest --rps {RPS} --rounds 2 --slice 100ms --warmup 0ms --quiet"))
