@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::common::{PROGRAM, RPS, alone, document, otelbench, stderr, stdout};
+use crate::common::{PROGRAM, RPS, alone, beside_others, document, otelbench, stderr, stdout};
 use otelbench::experiment::scenario::Role;
 
 /// A short run of `full` in this build and the one at `other`, with a gate.
@@ -53,6 +53,7 @@ fn another_build_runs_its_own_lanes_and_the_gate_holds_where_nothing_changed() {
 
 #[test]
 fn programs_that_are_no_lane_or_speak_another_protocol_are_refused_by_name() {
+    let _turn = beside_others();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run.json");
     let older = r#"read line; echo '{"reply":"ready","protocol":4,"addr":null,"tool":{"version":"0.0.9","git":null,"rustc":"","profile":""}}'; read line"#;

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
-use crate::common::{PROGRAM, RPS, Turn, alone, otelbench, ran, stderr, stdout, until};
+use crate::common::{PROGRAM, RPS, Turn, alone, beside_others, otelbench, ran, stderr, stdout, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use otelbench::generator::THREAD;
@@ -143,6 +143,7 @@ fn a_table_is_printed_for_people() {
 
 #[test]
 fn invalid_targets_and_options_are_refused_with_a_suggestion() {
+    let _turn = beside_others();
     for (arguments, says) in [
         ("load https://127.0.0.1:1/", "http://127.0.0.1:3000/order"),
         ("load nowhere", "http://127.0.0.1:3000/order"),
@@ -169,6 +170,7 @@ fn invalid_targets_and_options_are_refused_with_a_suggestion() {
 /// A server of HTTP/1.1 sees that the program does speak HTTP/2.
 #[test]
 fn a_server_without_http2_is_named_at_the_start() {
+    let _turn = beside_others();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || {
@@ -186,6 +188,7 @@ fn a_server_without_http2_is_named_at_the_start() {
 
 #[test]
 fn more_connections_than_open_files_are_refused_before_the_start() {
+    let _turn = beside_others();
     for options in ["--connections 1000", "--connections 1000 --http2 --streams 100"] {
         let load = format!("ulimit -n 64; exec {PROGRAM} load http://127.0.0.1:9/ {options}");
         let output = Command::new("sh").args(["-c", &load]).output().unwrap();

@@ -3,7 +3,7 @@
 use std::process::Output;
 use std::time::Duration;
 
-use crate::common::{alone, otelbench, ran, stderr, stdout, valid};
+use crate::common::{alone, beside_others, otelbench, ran, stderr, stdout, valid};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
@@ -183,6 +183,7 @@ fn the_embedded_sink_closes_the_ledger_of_every_step() {
 
 #[test]
 fn modes_without_a_pipeline_and_contradicting_sizes_are_refused_with_a_suggestion() {
+    let _turn = beside_others();
     for (arguments, words) in [
         ("--mode ful", "did you mean `full`?"),
         ("--mode metrics", "makes no spans; choose one that sends every span, such as full"),
@@ -199,6 +200,7 @@ fn modes_without_a_pipeline_and_contradicting_sizes_are_refused_with_a_suggestio
 
 #[test]
 fn a_collector_that_is_not_there_makes_the_measurement_invalid() {
+    let _turn = beside_others();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("pipeline.json");
     let mut command = otelbench("pipeline --mode traces --step 50ms --endpoint http://127.0.0.1:9");

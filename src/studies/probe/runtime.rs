@@ -57,10 +57,14 @@ fn span_flush(apart: bool) -> Result<ProbeObservation, AttemptError> {
 
     let provider = exporting(&flushed_to.endpoint(), if apart { &io } else { &service })?;
     drop(provider.tracer(SCOPE).start("order"));
-    let flushing = async move { (Instant::now(), provider.force_flush(), Instant::now(), provider) };
+    let flushing = async move {
+        let began = Instant::now();
+        let flushed = provider.force_flush();
+        // Counted before the worker is free, for then it sends what waits.
+        (began.elapsed(), flushed, flushed_to.spans(), provider, flushed_to)
+    };
     // A task runs on the worker; what `block_on` is given would run here.
-    let (began, flushed, ended, provider) = service.block_on(service.spawn(flushing))?;
-    let (waited, at_return) = (ended - began, flushed_to.spans());
+    let (waited, flushed, at_return, provider, _flushed_to) = service.block_on(service.spawn(flushing))?;
 
     let second = exporting(&shut_to.endpoint(), if apart { &io } else { &main })?;
     drop(second.tracer(SCOPE).start("order"));
