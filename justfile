@@ -3,7 +3,7 @@
 _list:
     @just --list --unsorted
 
-# Format, lints and unit tests: some two minutes once dependencies are built
+# Format, lints and unit tests but the long ones: a minute at most once dependencies are built
 quick:
     .ci/run format lint unit
 
