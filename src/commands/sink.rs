@@ -52,7 +52,13 @@ fn in_words(received: &Received) -> String {
         format!("wire bytes  {}", grouped(received.wire_bytes)),
         format!("service     {}", received.resource.get("service.name").map_or("–", String::as_str)),
     ];
-    lines.extend(received.metrics.counters.iter().map(|(name, total)| format!("counter     {name} = {total}")));
+    let metrics = &received.metrics;
+    lines.extend(metrics.counters.iter().map(|(name, total)| format!("counter     {name} = {total}")));
+    lines.extend(
+        metrics.histogram_counts.iter().map(|(name, count)| format!("histogram   {name}: {}", grouped(*count))),
+    );
+    lines.extend(metrics.summary_counts.iter().map(|(name, count)| format!("summary     {name}: {}", grouped(*count))));
+    lines.extend(received.doubts().iter().map(|what| format!("incomplete  {what}")));
     lines.extend(received.last_refused_connection.iter().map(|why| format!("refused     a connection: {why}")));
     lines.extend(trees.example.iter().map(|example| format!("not a tree  {example}")));
     lines.join("\n") + "\n"

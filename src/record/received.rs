@@ -11,7 +11,7 @@ pub const UNNAMED: &str = "(unnamed)";
 /// says so.
 ///
 /// Memory stays bounded however much comes: beyond about a million series, and beyond some thousands of names of metrics
-/// and services, further ones are not counted.
+/// and services, further ones are not counted, and [`Received::doubts`] says so.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Received {
@@ -48,6 +48,19 @@ pub struct Received {
     pub wire_bytes: u64,
     /// The attributes of the resource that sent last.
     pub resource: BTreeMap<String, String>,
+    /// What is missing in the counts because the receiver had no room for it, in words; empty when nothing is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exceeded: Vec<String>,
+}
+
+impl Received {
+    /// What makes the counts incomplete or unknown, in words; empty when they are what was sent.
+    pub fn doubts(&self) -> Vec<String> {
+        let unknown = self.metrics.unknown_totals.iter();
+        let unknown = unknown.map(|(name, why)| format!("the total of {name} is not known: {why}"));
+        let exceeded = self.exceeded.iter().map(|what| format!("there was no room for {what}"));
+        unknown.chain(exceeded).collect()
+    }
 }
 
 /// The metrics that one receiver received.
@@ -56,12 +69,20 @@ pub struct Received {
 pub struct ReceivedMetrics {
     /// Data points of any kind, over all exports.
     pub points: u64,
-    /// Series seen: distinct sets of attributes, over all metrics.
+    /// Series seen, as OpenTelemetry's data model tells them apart: by resource, scope, name, unit, kind, temporality and
+    /// attributes.
     pub series: u64,
-    /// The last total of every monotonic sum, over its series.
+    /// The total of every monotonic sum, over its series and their restarts. Where a name comes with several units, each
+    /// has its own, as `name [unit]`.
     pub counters: BTreeMap<String, f64>,
-    /// The last count of every histogram, over its series.
+    /// The count of every histogram, also exponential ones, over its series and their restarts.
     pub histogram_counts: BTreeMap<String, u64>,
+    /// The count of every summary; likewise.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub summary_counts: BTreeMap<String, u64>,
+    /// Why a total is in none of the above although points came, by the name of the metric.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unknown_totals: BTreeMap<String, String>,
 }
 
 /// The log records that one receiver received.

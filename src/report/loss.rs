@@ -73,6 +73,8 @@ pub(super) fn warnings(arm: &ArmSummary) -> Vec<String> {
             grouped(metrics.requests_completed),
         ));
     }
+    warnings
+        .extend(telemetry.doubts.iter().map(|what| format!("{}: the sink's counts are incomplete: {what}.", arm.name)));
     if let Some(refused) = &telemetry.refused_connection {
         let connections = count(telemetry.refused_connections, "connection");
         warnings.push(format!("{}: the sink refused {connections}, such as: {refused}.", arm.name));

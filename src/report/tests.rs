@@ -49,6 +49,19 @@ fn a_troubled_run_in_a_terminal() {
 }
 
 #[test]
+fn a_total_that_the_sink_does_not_know_is_a_warning() {
+    let mut records = run();
+    let lane = records.lanes.iter_mut().find(|lane| lane.arm == "full").unwrap();
+    let metrics = &mut lane.received.as_mut().unwrap().metrics;
+    metrics.counters.clear();
+    metrics.unknown_totals.insert("orders.total".into(), "two senders share an identity".into());
+    let shown = shown(records).split_whitespace().collect::<Vec<_>>().join(" ");
+    let warning =
+        "full: the sink's counts are incomplete: the total of orders.total is not known: two senders share an";
+    assert!(shown.contains(warning), "{shown}");
+}
+
+#[test]
 fn an_unusual_payload_is_described() {
     let mut records = run();
     assert!(!shown(run()).contains("users"));

@@ -11,8 +11,11 @@
 mod answer;
 mod connection;
 mod exchange;
+mod identity;
 mod otlp;
+mod points;
 mod protobuf;
+mod series;
 mod tally;
 mod tls;
 mod trees;
@@ -41,6 +44,13 @@ pub const THREAD: &str = "sink";
 
 /// Bytes of requests, compressed and decompressed, that one receiver holds at a time; beyond that, requests are refused.
 const IN_HAND: usize = 256 << 20;
+
+/// Maximum number of series, of totals of series, and of traces known only from log records.
+const MOST_SERIES: usize = 1 << 20;
+/// Maximum number of metric names, of service names and of resource attributes.
+const MOST_NAMES: usize = 1 << 12;
+/// Longest name, in bytes, of a metric or a service; attributes of resources are cut to it.
+const LONGEST_NAME: usize = 1 << 10;
 
 /// A sink: one runtime, shared by any number of receivers.
 #[derive(Debug)]

@@ -3,7 +3,9 @@
 //!
 //! Field numbers: <https://github.com/open-telemetry/opentelemetry-proto>.
 
-use super::protobuf::{Fields, Malformed, Value};
+use super::identity::Attributes;
+use super::points::{Metrics, metric};
+use super::protobuf::{Fields, Malformed, Value, messages};
 use crate::experiment::fault::Signal;
 
 /// The gRPC method for exports of this signal.
@@ -24,10 +26,12 @@ pub(super) fn http_path(signal: Signal) -> &'static str {
     }
 }
 
-/// An export request. Spans refer to their resource by its index in `resources`.
+/// An export request. Spans refer to their resource by its index in `resources`, metrics to their scope by its index in
+/// `scopes`.
 #[derive(Debug)]
 pub(super) struct ExportRequest<'a> {
     pub(super) resources: Vec<Resource<'a>>,
+    pub(super) scopes: Vec<Scope<'a>>,
     pub(super) items: Items<'a>,
 }
 
@@ -35,7 +39,7 @@ pub(super) struct ExportRequest<'a> {
 #[derive(Debug)]
 pub(super) enum Items<'a> {
     Spans(Vec<Span<'a>>),
-    Points(Vec<DataPoint<'a>>),
+    Metrics(Metrics<'a>),
     /// The trace id of each log record; 0 if it has none.
     Records(Vec<u128>),
 }
@@ -44,7 +48,7 @@ impl Items<'_> {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Spans(spans) => spans.len(),
-            Self::Points(points) => points.len(),
+            Self::Metrics(metrics) => metrics.points.len(),
             Self::Records(records) => records.len(),
         }
     }
@@ -54,6 +58,8 @@ impl Items<'_> {
 #[derive(Debug, Default)]
 pub(super) struct Resource<'a> {
     pub(super) attributes: Vec<(&'a str, Option<&'a str>)>,
+    /// All of them, whatever their values.
+    pub(super) identifying: Attributes<'a>,
 }
 
 impl Resource<'_> {
@@ -61,6 +67,17 @@ impl Resource<'_> {
     pub(super) fn service(&self) -> Option<&str> {
         self.attributes.iter().find(|(key, _)| *key == "service.name").and_then(|(_, value)| *value)
     }
+}
+
+/// The library that made a group of items.
+#[derive(Debug, Default)]
+pub(super) struct Scope<'a> {
+    /// Index of its resource.
+    pub(super) resource: usize,
+    pub(super) name: &'a str,
+    pub(super) version: &'a str,
+    pub(super) attributes: Attributes<'a>,
+    pub(super) schema_url: &'a str,
 }
 
 /// The parts of a span that the check of its trace tree needs.
@@ -76,98 +93,95 @@ pub(super) struct Span<'a> {
     pub(super) user: Option<&'a str>,
 }
 
-/// A data point of a metric.
-#[derive(Debug)]
-pub(super) struct DataPoint<'a> {
-    /// Name of the metric.
-    pub(super) metric: &'a str,
-    pub(super) attributes: PointAttributes<'a>,
-    /// Start time in nanoseconds since 1970.
-    pub(super) start: u64,
-    pub(super) total: Total,
-}
-
-/// The contribution of a data point to the totals.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Total {
-    /// The value of a monotonic sum.
-    Counter { value: f64, delta: bool },
-    /// The count of a histogram.
-    Histogram { count: u64, delta: bool },
-    /// Not totalled: a gauge, a non-monotonic sum, an exponential histogram or a summary.
-    None,
-}
-
-/// The attributes of a data point, not yet decoded.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PointAttributes<'a> {
-    point: &'a [u8],
-    field: u32,
-}
-
-impl<'a> PointAttributes<'a> {
-    /// The encoded bytes of each attribute. They are equal for points of one series if the same encoder wrote them.
-    pub(super) fn iter(self) -> impl Iterator<Item = &'a [u8]> {
-        Fields::of(self.point).flatten().filter_map(move |(field, value)| match value {
-            Value::Bytes(bytes) if field == self.field => Some(bytes),
-            _ => None,
-        })
-    }
-}
-
 impl<'a> ExportRequest<'a> {
     /// Decodes an export request.
     pub(super) fn decode(signal: Signal, payload: &'a [u8]) -> Result<Self, Malformed> {
-        let mut resources = Vec::new();
+        let mut groups = Groups::default();
         let items = match signal {
-            Signal::Traces => Items::Spans(items(payload, &mut resources, span)?),
-            Signal::Metrics => Items::Points(items(payload, &mut resources, metric)?),
-            Signal::Logs => Items::Records(items(payload, &mut resources, record)?),
+            Signal::Traces => Items::Spans(items(payload, &mut groups, span)?),
+            Signal::Metrics => {
+                Items::Metrics(items(payload, &mut groups, |message, place, read| metric(message, place.scope, read))?)
+            }
+            Signal::Logs => Items::Records(items(payload, &mut groups, record)?),
         };
-        Ok(Self { resources, items })
+        Ok(Self { resources: groups.resources, scopes: groups.scopes, items })
     }
+}
+
+/// The resources and scopes of a request.
+#[derive(Default)]
+struct Groups<'a> {
+    resources: Vec<Resource<'a>>,
+    scopes: Vec<Scope<'a>>,
+}
+
+/// Indices of the resource and the scope of an item.
+#[derive(Clone, Copy)]
+struct Place {
+    resource: usize,
+    scope: usize,
 }
 
 /// Decodes the items of a request. All signals are nested alike (request → resource → scope → item), with the same field
 /// numbers.
-fn items<'a, T>(
+fn items<'a, T: Default>(
     request: &'a [u8],
-    resources: &mut Vec<Resource<'a>>,
-    mut item: impl FnMut(&'a [u8], usize, &mut Vec<T>) -> Result<(), Malformed>,
-) -> Result<Vec<T>, Malformed> {
-    let mut items = Vec::new();
+    groups: &mut Groups<'a>,
+    mut item: impl FnMut(&'a [u8], Place, &mut T) -> Result<(), Malformed>,
+) -> Result<T, Malformed> {
+    let mut items = T::default();
     for group in messages(request, 1) {
-        let group = group?;
-        let place = resources.len();
+        let number = groups.resources.len();
         let mut resource = Resource::default();
-        for field in Fields::of(group) {
+        for field in Fields::of(group?) {
             match field? {
                 (1, value) => read_resource(value.bytes()?, &mut resource)?,
                 (2, value) => {
-                    for message in messages(value.bytes()?, 2) {
-                        item(message?, place, &mut items)?;
-                    }
+                    let place = Place { resource: number, scope: groups.scopes.len() };
+                    let scope = items_of_scope(value.bytes()?, place, |message| item(message, place, &mut items))?;
+                    groups.scopes.push(scope);
                 }
                 _ => {}
             }
         }
-        resources.push(resource);
+        groups.resources.push(resource);
     }
     Ok(items)
 }
 
-/// The submessages in `field`.
-fn messages(message: &[u8], field: u32) -> impl Iterator<Item = Result<&[u8], Malformed>> {
-    Fields::of(message).filter_map(move |read| match read {
-        Ok((number, value)) if number == field => Some(value.bytes()),
-        Ok(_) => None,
-        Err(error) => Some(Err(error)),
-    })
+fn items_of_scope<'a>(
+    message: &'a [u8],
+    place: Place,
+    mut item: impl FnMut(&'a [u8]) -> Result<(), Malformed>,
+) -> Result<Scope<'a>, Malformed> {
+    let mut scope = Scope { resource: place.resource, ..Scope::default() };
+    for field in Fields::of(message) {
+        match field? {
+            (1, value) => read_scope(value.bytes()?, &mut scope)?,
+            (2, value) => item(value.bytes()?)?,
+            (3, value) => scope.schema_url = value.text()?,
+            _ => {}
+        }
+    }
+    Ok(scope)
 }
 
 fn read_resource<'a>(message: &'a [u8], resource: &mut Resource<'a>) -> Result<(), Malformed> {
+    resource.identifying = Attributes::of(message, 1);
     for attribute in messages(message, 1) {
         resource.attributes.push(key_value(attribute?)?);
+    }
+    Ok(())
+}
+
+fn read_scope<'a>(message: &'a [u8], scope: &mut Scope<'a>) -> Result<(), Malformed> {
+    scope.attributes = Attributes::of(message, 3);
+    for field in Fields::of(message) {
+        match field? {
+            (1, value) => scope.name = value.text()?,
+            (2, value) => scope.version = value.text()?,
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -197,8 +211,8 @@ fn key_value(message: &[u8]) -> Result<(&str, Option<&str>), Malformed> {
 /// Name of the attribute with the user from the caller's baggage.
 const USER: &[u8] = b"user_id";
 
-fn span<'a>(message: &'a [u8], resource: usize, spans: &mut Vec<Span<'a>>) -> Result<(), Malformed> {
-    let mut span = Span { resource, ..Span::default() };
+fn span<'a>(message: &'a [u8], place: Place, spans: &mut Vec<Span<'a>>) -> Result<(), Malformed> {
+    let mut span = Span { resource: place.resource, ..Span::default() };
     for field in Fields::of(message) {
         match field? {
             (1, value) => span.trace_id = big_endian(value.bytes()?),
@@ -221,7 +235,7 @@ fn span<'a>(message: &'a [u8], resource: usize, spans: &mut Vec<Span<'a>>) -> Re
     Ok(())
 }
 
-fn record(message: &[u8], _: usize, records: &mut Vec<u128>) -> Result<(), Malformed> {
+fn record(message: &[u8], _: Place, records: &mut Vec<u128>) -> Result<(), Malformed> {
     let mut trace_id = 0;
     for field in Fields::of(message) {
         if let (9, value) = field? {
@@ -231,65 +245,6 @@ fn record(message: &[u8], _: usize, records: &mut Vec<u128>) -> Result<(), Malfo
     records.push(trace_id);
     Ok(())
 }
-
-/// Field numbers of the metric types in `Metric`.
-const GAUGE: u32 = 5;
-const SUM: u32 = 7;
-const HISTOGRAM: u32 = 9;
-const EXPONENTIAL_HISTOGRAM: u32 = 10;
-const SUMMARY: u32 = 11;
-
-fn metric<'a>(message: &'a [u8], _: usize, points: &mut Vec<DataPoint<'a>>) -> Result<(), Malformed> {
-    let mut name = "";
-    let mut data = None;
-    for field in Fields::of(message) {
-        match field? {
-            (1, value) => name = value.text()?,
-            (kind @ (GAUGE | SUM | HISTOGRAM | EXPONENTIAL_HISTOGRAM | SUMMARY), value) => {
-                data = Some((kind, value.bytes()?));
-            }
-            _ => {}
-        }
-    }
-    let Some((kind, data)) = data else { return Ok(()) };
-    let (mut delta, mut monotonic) = (false, false);
-    for field in Fields::of(data) {
-        match (kind, field?) {
-            (SUM | HISTOGRAM, (2, value)) => delta = value.varint()? == DELTA,
-            (SUM, (3, value)) => monotonic = value.varint()? != 0,
-            _ => {}
-        }
-    }
-    for message in messages(data, 1) {
-        let message = message?;
-        let field = match kind {
-            HISTOGRAM => 9,
-            EXPONENTIAL_HISTOGRAM => 1,
-            _ => 7,
-        };
-        let attributes = PointAttributes { point: message, field };
-        let mut point = DataPoint { metric: name, attributes, start: 0, total: Total::None };
-        for field in Fields::of(message) {
-            match (kind, field?) {
-                (_, (2, value)) => point.start = value.fixed64()?,
-                (HISTOGRAM, (4, value)) => point.total = Total::Histogram { count: value.fixed64()?, delta },
-                (SUM, (4, value)) if monotonic => {
-                    point.total = Total::Counter { value: f64::from_bits(value.fixed64()?), delta };
-                }
-                (SUM, (6, value)) if monotonic => {
-                    point.total = Total::Counter { value: value.fixed64()?.cast_signed() as f64, delta };
-                }
-                (_, (number, value)) if number == attributes.field => drop(value.bytes()?),
-                _ => {}
-            }
-        }
-        points.push(point);
-    }
-    Ok(())
-}
-
-/// `AGGREGATION_TEMPORALITY_DELTA`.
-const DELTA: u64 = 1;
 
 /// Decodes an id. Ids of the wrong length are cut or padded and then match nothing.
 fn big_endian(bytes: &[u8]) -> u128 {

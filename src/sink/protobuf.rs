@@ -158,6 +158,15 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
+/// The submessages in `field`.
+pub(super) fn messages(message: &[u8], field: u32) -> impl Iterator<Item = Result<&[u8], Malformed>> {
+    Fields::of(message).filter_map(move |read| match read {
+        Ok((number, value)) if number == field => Some(value.bytes()),
+        Ok(_) => None,
+        Err(error) => Some(Err(error)),
+    })
+}
+
 /// Builds a message. Readers treat a missing field as zero or empty.
 #[derive(Debug, Default)]
 pub(super) struct MessageWriter(Vec<u8>);

@@ -1,23 +1,17 @@
 //! Counts what one receiver received: distinct spans, data points, counters and log records.
 
-use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::hash::BuildHasher;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use memchr::memmem;
 
-use super::otlp::{DataPoint, ExportRequest, Items, Resource, Total};
+use super::otlp::{ExportRequest, Items, Resource};
 use super::protobuf::Malformed;
+use super::series::SeriesTally;
 use super::trees::{TreeShape, Trees};
+use super::{LONGEST_NAME, MOST_NAMES, MOST_SERIES};
 use crate::experiment::fault::Signal;
-use crate::record::received::{Received, ReceivedLogs, ReceivedMetrics, UNNAMED};
-
-/// Maximum number of series, of totals, and of traces known only from log records. Further ones are not counted.
-const MOST_SERIES: usize = 1 << 20;
-/// Maximum number of metric names, of service names and of resource attributes. Further ones are left out.
-const MOST_NAMES: usize = 1 << 12;
-/// Longest name or attribute, in bytes; longer ones are cut.
-const LONGEST_NAME: usize = 1 << 10;
+use crate::experiment::units::grouped;
+use crate::record::received::{Received, ReceivedLogs, UNNAMED};
 
 /// The counts of one receiver so far.
 #[derive(Debug)]
@@ -25,25 +19,22 @@ pub struct ReceivedTally {
     trees: Trees,
     forbidden: Vec<(memmem::Finder<'static>, String, u64)>,
     services: BTreeMap<String, u64>,
+    /// Spans of further services.
+    unlisted_spans: u64,
     exports: u64,
     requests_refused: u64,
     refused_connections: u64,
     last_refused_connection: Option<String>,
     resource: BTreeMap<String, String>,
-    points: u64,
-    /// Hashes of the series, over the name of the metric and the attributes.
-    series: HashSet<u64>,
-    /// Totals by metric, and within it by the hash of series and start time: each process, also a restarted one, has its own
-    /// total.
-    counters: HashMap<String, HashMap<u64, f64>>,
-    histograms: HashMap<String, HashMap<u64, u64>>,
-    totals: usize,
-    /// Has random keys, so that no sender can provoke hash collisions.
-    hasher: RandomState,
+    metrics: SeriesTally,
     logs: ReceivedLogs,
     /// Log records by trace ids of which no span has arrived yet, and the order of these ids.
     waiting: HashMap<u128, u64>,
     waiting_order: VecDeque<u128>,
+    /// Maximum number of these ids.
+    most_waiting: usize,
+    /// Log records that no longer wait, for want of room.
+    forgotten_records: u64,
     /// Spans acknowledged so far.
     acknowledged: u64,
     /// Number of the span that is acknowledged but not counted.
@@ -58,20 +49,18 @@ impl ReceivedTally {
             trees: Trees::new(shape),
             forbidden: forbidden.iter().map(finder).collect(),
             services: BTreeMap::new(),
+            unlisted_spans: 0,
             exports: 0,
             requests_refused: 0,
             refused_connections: 0,
             last_refused_connection: None,
             resource: BTreeMap::new(),
-            points: 0,
-            series: HashSet::new(),
-            counters: HashMap::new(),
-            histograms: HashMap::new(),
-            totals: 0,
-            hasher: RandomState::new(),
+            metrics: SeriesTally::default(),
             logs: ReceivedLogs::default(),
             waiting: HashMap::new(),
             waiting_order: VecDeque::new(),
+            most_waiting: MOST_SERIES,
+            forgotten_records: 0,
             acknowledged: 0,
             lost_span: None,
         }
@@ -128,11 +117,7 @@ impl ReceivedTally {
                 }
                 self.count_service(&export.resources, of_resource);
             }
-            Items::Points(points) => {
-                for point in &points[..accepted] {
-                    self.point(point);
-                }
-            }
+            Items::Metrics(metrics) => self.metrics.add(&export, metrics, accepted),
             Items::Records(records) => {
                 for trace_id in &records[..accepted] {
                     self.record(*trace_id);
@@ -145,35 +130,14 @@ impl ReceivedTally {
     /// Adds spans to the service of the resource with index `place`.
     fn count_service(&mut self, resources: &[Resource<'_>], (place, spans): (usize, u64)) {
         let Some(resource) = resources.get(place) else { return };
-        let name = cut(resource.service().unwrap_or(UNNAMED));
+        let name = resource.service().unwrap_or(UNNAMED);
         if let Some(count) = self.services.get_mut(name) {
             *count += spans;
-        } else if self.services.len() < MOST_NAMES && spans > 0 {
+        } else if self.services.len() >= MOST_NAMES || name.len() > LONGEST_NAME {
+            self.unlisted_spans += spans;
+        } else if spans > 0 {
             self.services.insert(name.to_owned(), spans);
         }
-    }
-
-    fn point(&mut self, point: &DataPoint<'_>) {
-        self.points += 1;
-        let metric = cut(point.metric);
-        // Added up, so that the order of the attributes does not matter.
-        let attributes = point.attributes.iter().map(|attribute| self.hasher.hash_one(attribute));
-        let series = attributes.fold(self.hasher.hash_one(metric), u64::wrapping_add);
-        if self.series.len() < MOST_SERIES {
-            self.series.insert(series);
-        }
-        let run = self.hasher.hash_one((series, point.start));
-        let room = self.totals < MOST_SERIES;
-        let added = match point.total {
-            Total::Counter { value, delta } => {
-                add_total(&mut self.counters, room, metric, run, |total| if delta { total + value } else { value })
-            }
-            Total::Histogram { count, delta } => add_total(&mut self.histograms, room, metric, run, |total: u64| {
-                if delta { total.saturating_add(count) } else { count }
-            }),
-            Total::None => false,
-        };
-        self.totals += usize::from(added);
     }
 
     fn record(&mut self, trace_id: u128) {
@@ -190,10 +154,10 @@ impl ReceivedTally {
             0
         }) += 1;
         // Some entries of the queue may have got their spans since; the bound holds for both all the same.
-        if self.waiting_order.len() > MOST_SERIES
+        if self.waiting_order.len() > self.most_waiting
             && let Some(oldest) = self.waiting_order.pop_front()
         {
-            self.waiting.remove(&oldest);
+            self.forgotten_records += self.waiting.remove(&oldest).unwrap_or(0);
         }
     }
 
@@ -225,16 +189,7 @@ impl ReceivedTally {
             duplicated: self.trees.duplicated(),
             trees: self.trees.report(),
             services: self.services.clone(),
-            metrics: ReceivedMetrics {
-                points: self.points,
-                series: self.series.len() as u64,
-                counters: self.counters.iter().map(|(name, totals)| (name.clone(), totals.values().sum())).collect(),
-                histogram_counts: self
-                    .histograms
-                    .iter()
-                    .map(|(name, totals)| (name.clone(), totals.values().fold(0, |sum, n| n.saturating_add(sum))))
-                    .collect(),
-            },
+            metrics: self.metrics.report(),
             logs: self.logs.clone(),
             exports: self.exports,
             requests_refused: self.requests_refused,
@@ -243,33 +198,19 @@ impl ReceivedTally {
             leaked: self.forbidden.iter().map(|(_, text, found)| (text.clone(), *found)).collect(),
             wire_bytes,
             resource: self.resource.clone(),
+            exceeded: self.exceeded(),
         }
     }
-}
 
-/// Updates the total of one run of a series, or starts a new total if there is room. Returns whether it is new.
-fn add_total<T: Copy + Default>(
-    metrics: &mut HashMap<String, HashMap<u64, T>>,
-    room: bool,
-    metric: &str,
-    run: u64,
-    update: impl FnOnce(T) -> T,
-) -> bool {
-    if !metrics.contains_key(metric) {
-        if metrics.len() >= MOST_NAMES {
-            return false;
-        }
-        metrics.insert(metric.to_owned(), HashMap::new());
+    /// What is missing in the counts because there was no room for it, in words.
+    fn exceeded(&self) -> Vec<String> {
+        let (names, traces) = (grouped(MOST_NAMES as u64), grouped(self.most_waiting as u64));
+        let services = format!("spans of services beyond {names}, or with names of more than {LONGEST_NAME} bytes");
+        let records = format!("log records that wait for a span of their trace, beyond {traces} traces");
+        let own = [(self.unlisted_spans, services), (self.forgotten_records, records)];
+        let own = own.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{what}: {}", grouped(n)));
+        own.chain(self.metrics.exceeded()).collect()
     }
-    let Some(totals) = metrics.get_mut(metric) else { return false };
-    if let Some(total) = totals.get_mut(&run) {
-        *total = update(*total);
-        return false;
-    }
-    if room {
-        totals.insert(run, update(T::default()));
-    }
-    room
 }
 
 /// Cuts a text to [`LONGEST_NAME`].

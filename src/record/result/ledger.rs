@@ -33,6 +33,9 @@ pub struct TelemetrySummary {
     /// One of them in words; null where there is none.
     #[serde(default)]
     pub refused_connection: Option<String>,
+    /// What makes the sink's counts incomplete or unknown, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
     /// Why values above are null.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -100,7 +103,7 @@ pub struct LogLedger {
 pub struct MetricLedger {
     /// Data points the sink received; null in modes that are scraped, and where they went to another collector.
     pub points_received: Option<u64>,
-    /// Orders by the counter, as last received or scraped.
+    /// Orders by the counter, as last received or scraped; null where it is not known.
     pub requests_counted: Option<u64>,
     /// Orders answered, warm-up included.
     pub requests_completed: u64,

@@ -105,7 +105,7 @@ fn every_kind_of_metric_is_counted_and_counters_and_histograms_are_totalled() {
         metric::Data::Sum(Sum { data_points, aggregation_temporality: temporality, is_monotonic })
     };
     let histogram = HistogramDataPoint { attributes: attributes.clone(), count: 7, ..HistogramDataPoint::default() };
-    let exponential = ExponentialHistogramDataPoint { attributes: attributes.clone(), ..Default::default() };
+    let exponential = ExponentialHistogramDataPoint { attributes: attributes.clone(), count: 8, ..Default::default() };
     let summary = SummaryDataPoint { attributes, count: 9, ..SummaryDataPoint::default() };
     let payload = export(vec![
         ("rises", sum(true)),
@@ -131,7 +131,8 @@ fn every_kind_of_metric_is_counted_and_counters_and_histograms_are_totalled() {
     // Attributes in another order make the same series.
     assert_eq!((metrics.points, metrics.series), (8, 6));
     assert_eq!(metrics.counters.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(), ["rises=2.5"]);
-    assert_eq!(metrics.histogram_counts.iter().collect::<Vec<_>>(), [(&"time".to_owned(), &7)]);
+    let counts: Vec<_> = metrics.histogram_counts.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    assert_eq!((counts, metrics.summary_counts["old"]), (vec!["size=8".to_owned(), "time=7".to_owned()], 9));
     let sender: Vec<_> = received.resource.iter().map(|(k, v)| format!("{k}={v}")).collect();
     assert_eq!(sender, ["service.name=shop", "version=(not a string)"]);
 }
@@ -173,6 +174,22 @@ fn distinct_spans_are_counted_by_service() {
     let services: Vec<_> = received.services.iter().map(|(name, n)| format!("{name}={n}")).collect();
     assert_eq!(services, ["(unnamed)=1", "bank=2", "shop=2"]);
     assert_eq!((received.spans, received.duplicated, received.trees.traces), (5, 2, 5));
+}
+
+#[test]
+fn what_there_is_no_room_for_is_said() {
+    let mut tally = tally();
+    let services: Vec<String> = (0..=MOST_NAMES).map(|n| n.to_string()).collect();
+    let sent = (1..).zip(&services).map(|(trace, name)| spans(Some(name), &[trace]));
+    added(&mut tally, Signal::Traces, &traces(sent.collect()));
+    // Two long names must not be cut to one.
+    added(&mut tally, Signal::Traces, &traces(vec![spans(Some(&"x".repeat(LONGEST_NAME + 1)), &[1 << 64])]));
+    let received = tally.received(0);
+    assert_eq!((received.spans, received.services.len()), (MOST_NAMES as u64 + 2, MOST_NAMES));
+    assert_eq!(received.exceeded, ["spans of services beyond 4 096, or with names of more than 1024 bytes: 2"]);
+    tally.most_waiting = 2;
+    added(&mut tally, Signal::Logs, &logs(&[7 << 64, 7 << 64, 8 << 64, 9 << 64]));
+    assert_eq!(tally.received(0).exceeded[1], "log records that wait for a span of their trace, beyond 2 traces: 2");
 }
 
 #[test]

@@ -20,6 +20,9 @@ pub(super) fn verify(
             launched.control
         ));
     }
+    if let Some(doubt) = received.doubts().first() {
+        return Err(format!("what it did is not known: {doubt}"));
+    }
     let made = launched.made;
     let spans = launched.account.spans.unwrap_or_default();
     let lost = spans.dropped + spans.failed + spans.rejected + spans.abandoned;
@@ -116,6 +119,14 @@ mod tests {
         }
         let unsampled = Launched { control: ControlSpan::Unsampled, ..whole };
         assert!(refused(&unsampled, &received(31, 10.0, 10)).contains("Unsampled, not Recorded"));
+    }
+
+    #[test]
+    fn a_total_that_the_sink_does_not_know_is_rejected_with_its_reason() {
+        let mut arrived = received(31, 10.0, 10);
+        arrived.metrics.unknown_totals.insert(ORDERS_TOTAL.into(), "two senders".into());
+        let error = verify(ORDER, ControlSpan::Recorded, &launched(10, ended(31)), &arrived).unwrap_err();
+        assert!(error.contains("orders.total is not known: two senders"), "{error}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::experiment::mode::Metrics;
 use crate::experiment::scenario::Arm;
 use crate::experiment::service::ORDERS_TOTAL;
 use crate::record::account::{Exports, ServiceLogs, ServiceSpans};
-use crate::record::received::TreeReport;
+use crate::record::received::{Received, TreeReport};
 use crate::record::records::LaneRecord;
 use crate::record::result::{LogLedger, MetricLedger, SpanLedger, TelemetrySummary};
 
@@ -16,6 +16,7 @@ pub fn telemetry(arm: &Arm, lanes: &[&LaneRecord]) -> TelemetrySummary {
     let diagnostics: BTreeSet<String> =
         lanes.iter().flat_map(|lane| lane.account.diagnostics.iter().cloned()).collect();
     let received = || lanes.iter().filter_map(|lane| lane.received.as_ref());
+    let doubts: BTreeSet<String> = received().flat_map(Received::doubts).collect();
     let received_here = lanes.iter().all(|lane| lane.received.is_some()) && !lanes.is_empty();
     let records_metrics = arm.mode.metrics != Metrics::Nowhere;
     let spans = spans(lanes);
@@ -32,6 +33,7 @@ pub fn telemetry(arm: &Arm, lanes: &[&LaneRecord]) -> TelemetrySummary {
         shutdown_ms: lanes.iter().map(|lane| lane.account.shutdown_ms).max_by(f64::total_cmp),
         refused_connections: received().map(|received| received.refused_connections).sum(),
         refused_connection: received().find_map(|received| received.last_refused_connection.clone()),
+        doubts: doubts.into_iter().collect(),
         reason: if lanes.is_empty() {
             Some("no lane ran to its end".into())
         } else {

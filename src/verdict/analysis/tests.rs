@@ -195,6 +195,25 @@ fn every_span_that_is_missing_shows_in_the_ledger() {
 }
 
 #[test]
+fn orders_that_the_sink_could_not_count_are_unknown_and_not_few() {
+    let mut records = fixture::run(2, cost);
+    let lane = records.lanes.iter_mut().find(|lane| lane.arm == "full").unwrap();
+    let received = lane.received.as_mut().unwrap();
+    received.metrics.counters.clear();
+    received.metrics.unknown_totals.insert("orders.total".into(), "two senders share an identity".into());
+    received.exceeded.push("points of series beyond 9: 7".into());
+    let analysis = analyse(&records);
+    let of = |name: &str| analysis.arms.iter().find(|arm| arm.name == name).unwrap().telemetry.clone();
+    let full = of("full");
+    assert_eq!((full.metrics.unwrap().requests_counted, full.metrics.unwrap().agrees()), (None, None));
+    let doubts = [
+        "the total of orders.total is not known: two senders share an identity",
+        "there was no room for points of series beyond 9: 7",
+    ];
+    assert_eq!((full.doubts.as_slice(), of("none").doubts.len()), (&doubts.map(str::to_owned)[..], 0));
+}
+
+#[test]
 fn a_difference_that_one_of_its_intervals_denies_is_not_resolved() {
     // Ratios of 2.0 and 2.1 agree; differences of 10 and 110 µs do not.
     let analysis = analyse(&fixture::run(2, |arm, round| match (arm, round) {
