@@ -112,7 +112,7 @@ fn say(what: &str) {
 }
 
 /// The collector to test against, if there is one.
-fn executable() -> Option<PathBuf> {
+pub(crate) fn executable() -> Option<PathBuf> {
     if let Some(named) = env::var_os("OTELBENCH_COLLECTOR") {
         let path = PathBuf::from(named);
         assert!(path.is_file(), "OTELBENCH_COLLECTOR names {}, which is no file", path.display());
@@ -156,25 +156,25 @@ impl Sent {
 }
 
 /// A collector that runs.
-struct Collector {
+pub(crate) struct Collector {
     child: Child,
-    ports: Ports,
+    pub(crate) ports: Ports,
     /// Its description of each span.
     output: PathBuf,
     mtls: bool,
 }
 
 /// Loopback ports of a collector.
-struct Ports {
-    grpc: u16,
-    http: u16,
-    prometheus: u16,
+pub(crate) struct Ports {
+    pub(crate) grpc: u16,
+    pub(crate) http: u16,
+    pub(crate) prometheus: u16,
     telemetry: u16,
 }
 
 impl Collector {
     /// Starts it and waits until it listens.
-    fn start(executable: &Path, folder: &Path, certificates: Option<&Certificates>) -> Self {
+    pub(crate) fn start(executable: &Path, folder: &Path, certificates: Option<&Certificates>) -> Self {
         let ports = Ports::free();
         let (output, log) = (folder.join("spans.txt"), folder.join("collector.log"));
         let on_loopback = |port: u16| format!("127.0.0.1:{port}");
@@ -262,7 +262,7 @@ fn address(port: u16) -> SocketAddr {
 }
 
 /// Scrapes this port as a Prometheus server would.
-fn scrape(port: u16) -> String {
+pub(crate) fn scrape(port: u16) -> String {
     let mut connection = TcpStream::connect(address(port)).unwrap();
     // HTTP/1.0, so that the answer comes in one piece and ends with the connection.
     connection.write_all(b"GET /metrics HTTP/1.0\r\nhost: localhost\r\n\r\n").unwrap();
@@ -341,7 +341,7 @@ fn trees_are_right(spans: Vec<Span>, orders: u64) {
 }
 
 /// PEM files of an authority and of a certificate for each side, made for one test.
-struct Certificates {
+pub(crate) struct Certificates {
     authority: PathBuf,
     server: Identity,
     client: Identity,

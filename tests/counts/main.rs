@@ -21,3 +21,4 @@ mod probe;
 mod selftest;
 mod serve;
 mod sink;
+mod totals;
